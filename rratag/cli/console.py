@@ -1,0 +1,169 @@
+"""Progress, the closing summary, error lines and exit codes. stdout is data, stderr is talk."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from rratag.errors import RratagError
+from rratag.records import STATUSES, Receipt
+
+EXIT_OK = 0
+EXIT_STOPPED = 1
+EXIT_USAGE = 2
+EXIT_SOME_FAILED = 3
+EXIT_INTERRUPTED = 130
+
+PLAIN_SECONDS = 30.0
+"""How often progress is told where stderr is not a terminal."""
+
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True)
+
+_quiet = False
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def set_verbosity(*, quiet: bool = False, verbose: bool = False) -> None:
+    """Attach one handler to our loggers; `quiet` leaves errors only."""
+    global _quiet
+    _quiet = quiet
+    level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
+    handler = RichHandler(console=err, show_time=False, show_path=False, rich_tracebacks=False)
+    root = logging.getLogger("rratag")
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    root.propagate = False
+
+
+def say(text: str) -> None:
+    """One line of talk on stderr; nothing with --quiet."""
+    if not _quiet:
+        err.print(printable(text), markup=False)
+
+
+def show(renderable: Any) -> None:
+    """A table or other rich object on stderr; nothing with --quiet."""
+    if not _quiet:
+        err.print(renderable)
+
+
+def warn(text: str) -> None:
+    """One line on stderr that --quiet does not hide."""
+    err.print(f"warning: {printable(text)}", markup=False, style="yellow")
+
+
+def printable(text: str) -> str:
+    r"""`text` without control and direction-changing characters; a byte that is not UTF-8 becomes ``\xNN``."""
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn what a user can cause into one line on stderr and an exit code; Ctrl-C into 130."""
+    import typer
+
+    @wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except RratagError as error:
+            err.print(f"error: {printable(str(error))}", markup=False, style="red")
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            err.print("interrupted; finished work is kept, the same command goes on", markup=False)
+            raise typer.Exit(EXIT_INTERRUPTED) from error
+        except BrokenPipeError as error:
+            sys.stderr.close()  # the reader of our output has gone; nobody is left to talk to
+            raise typer.Exit(EXIT_OK) from error
+
+    return guarded
+
+
+class Report:
+    """Counts what became of every candidate and owns the exit code.
+
+    With `strict`, partial counts as failed.
+    """
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self.strict = strict
+        self.receipts: list[Receipt] = []
+
+    def add(self, receipt: Receipt) -> None:
+        """Count one candidate."""
+        self.receipts.append(receipt)
+
+    @property
+    def num_usable(self) -> int:
+        """Videos that have features."""
+        return sum(receipt.usable for receipt in self.receipts)
+
+    def failed(self, receipt: Receipt) -> bool:
+        """Whether this candidate makes the run end with 3."""
+        good = ("ok", "skipped") if self.strict else ("ok", "partial", "skipped")
+        return receipt.status not in good
+
+    @property
+    def exit_code(self) -> int:
+        """0, 3 if some failed, 1 if nothing usable was produced."""
+        if not self.num_usable:
+            return EXIT_STOPPED
+        return EXIT_SOME_FAILED if any(map(self.failed, self.receipts)) else EXIT_OK
+
+    def summary(self) -> str:
+        """Counts of every status, which add up to the number of candidates."""
+        counts = Counter(receipt.status for receipt in self.receipts)
+        parts = [f"{counts[status]} {status}" for status in STATUSES if counts[status]]
+        return f"{len(self.receipts)} videos: {', '.join(parts) or 'none'}"
+
+    def tell(self, shown: int = 20) -> None:
+        """One line for each of the first `shown` videos that are not ok, then the counts."""
+        odd = [receipt for receipt in self.receipts if receipt.status != "ok"]
+        for receipt in odd[:shown]:
+            reason = f": {receipt.reason}" if receipt.reason else ""
+            message = f" ({receipt.message})" if receipt.message else ""
+            say(f"{receipt.video}: {receipt.status}{reason}{message}")
+        if len(odd) > shown:
+            say(f"... and {len(odd) - shown} more; --report FILE.csv keeps them all")
+        say(self.summary())
+
+
+def track(receipts: Iterable[Receipt], total: int, label: str) -> Iterator[Receipt]:
+    """Pass receipts on while showing progress: a bar with ETA and frames/s, or a plain line every 30 s."""
+    if _quiet:
+        yield from receipts
+        return
+    start = told = time.monotonic()
+    frames = 0
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task(label, total=total, rate="")
+        for done, receipt in enumerate(receipts, 1):
+            frames += receipt.frames_decoded
+            now = time.monotonic()
+            rate = f"{frames / max(now - start, 1e-3):.0f} frames/s"
+            progress.update(task, advance=1, rate=rate)
+            if not err.is_terminal and now - told >= PLAIN_SECONDS:
+                left = (now - start) / done * (total - done)
+                say(f"{label}: {done}/{total}, {rate}, about {left:.0f} s left")
+                told = now
+            yield receipt

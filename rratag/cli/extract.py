@@ -1,0 +1,87 @@
+"""``rratag extract``: decode sampled frames, run the frozen CNN, cache feature maps."""
+
+from __future__ import annotations
+
+from rratag import config
+from rratag.cli import options
+from rratag.cli.console import Report, say, set_verbosity, track
+
+
+def extract(
+    paths: options.Inputs,
+    cache: options.Cache = config.CACHE_DIR,
+    backbone: options.Backbone = config.BACKBONE,
+    weights: options.Weights = None,
+    input_size: options.InputSize = config.INPUT_SIZE,
+    crops: options.Crops = config.CROPS,
+    frames: options.Frames = None,
+    fps: options.Fps = None,
+    max_frames: options.MaxFrames = None,
+    decoder: options.Decoder = config.DECODER,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    workers: options.Workers = options.default_workers(),
+    batch_size: options.BatchSize = config.BATCH_SIZE,
+    compress: options.Compress = "zstd",
+    download: options.Download = False,
+    overwrite: options.Overwrite = False,
+    retry_failed: options.RetryFailed = False,
+    strict: options.Strict = False,
+    dry_run: options.DryRun = False,
+    report: options.ReportFile = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Decode every video once, run the frozen CNN and cache its feature maps.
+
+    A video that was extracted before is found again by its content; a run with nothing to do ends at once.
+    """
+    import typer
+
+    from rratag.features.extract import Extraction, RunOptions
+    from rratag.features.request import Request
+    from rratag.features.store import FeatureStore
+    from rratag.video.discover import discover
+
+    set_verbosity(quiet=quiet, verbose=verbose)
+    request = Request(
+        backbone, weights, input_size, crops, options.sampling(frames, fps, max_frames), decoder, device, precision
+    )
+    run_options = RunOptions(
+        workers, batch_size, options.compression(compress), overwrite, retry_failed, download
+    )
+    discovery = discover(paths)
+    extraction = Extraction(discovery, request, FeatureStore(options.absolute(cache)), run_options)
+    if dry_run:
+        _tell_estimate(extraction)
+        return
+    summary = Report(strict=strict)
+    pending = len(extraction.plan.pending)
+    if pending:
+        say(f"{pending} videos to extract, {len(extraction.plan.done)} known")
+    for receipt in track(extraction.run(), len(discovery.videos) + len(discovery.failures), "extract"):
+        summary.add(receipt)
+    summary.tell()
+    if weights == "random":
+        say("the backbone's weights are random: these features mean nothing")
+    if report is not None:
+        from rratag.tag.writers import write_report
+
+        write_report(report, sorted(summary.receipts, key=lambda receipt: receipt.video))
+    raise typer.Exit(summary.exit_code)
+
+
+def _tell_estimate(extraction: object) -> None:
+    """What the run would do, on stdout."""
+    import typer
+
+    from rratag.features.extract import Extraction, estimate
+
+    assert isinstance(extraction, Extraction)
+    plan = extraction.plan
+    size, seconds = estimate(extraction)
+    typer.echo(f"videos      {len(plan.discovery.videos)}")
+    typer.echo(f"known       {len(plan.done)}")
+    typer.echo(f"to extract  {len(plan.pending)}")
+    typer.echo(f"disk        about {size / 2**20:.0f} MiB")
+    typer.echo(f"time        about {seconds:.0f} s (from {min(3, len(plan.pending))} videos tried here)")

@@ -1,0 +1,1 @@
+"""Labelled videos. In: listings, label files. Out: instances, splits, batches of cached features. Imports features and below."""

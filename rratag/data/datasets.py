@@ -1,0 +1,189 @@
+"""Batches of cached features. In: a store and labelled videos. Out: tensors for the head.
+
+Random draws depend on what the caller seeds them with alone, never on the order of batches: see :func:`draw_generator`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rratag.features.store import Features, Header
+from rratag.records import Instance
+from rratag.video.plan import random_frames
+
+
+class Source(Protocol):
+    """What a dataset needs of a store: :class:`rratag.features.store.SpecStore` is one."""
+
+    def header(self, key: str) -> Header:
+        """What the features of `key` say of themselves."""
+
+    def read(self, key: str, frames: Sequence[int] | None = None) -> Features:
+        """Features of the cached frames at these positions."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Videos side by side.
+
+    Attributes
+    ----------
+    features : float32 (B, N, h, w, C); zero where a video is shorter or its map smaller than the largest
+    mask : bool (B, N, h, w), False at these places; None if there are none
+    labels : int64 (B,)
+    """
+
+    features: Tensor
+    mask: Tensor | None
+    labels: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on another device."""
+        mask = None if self.mask is None else self.mask.to(device, non_blocking=True)
+        return Batch(self.features.to(device, non_blocking=True), mask, self.labels.to(device, non_blocking=True))
+
+
+def draw_generator(seed: int, epoch: int, video: str) -> np.random.Generator:
+    """Generator of the draws for one video in one epoch: equal arguments, equal draws, whatever came before.
+
+    Parameters
+    ----------
+    seed, epoch : at least 0
+    video : the video's id
+    """
+    name = hashlib.sha256(video.encode("utf-8", "surrogateescape")).digest()[:8]
+    return np.random.default_rng([seed, epoch, int.from_bytes(name, "little")])
+
+
+class CachedDataset:
+    """Labelled videos whose features are in a store.
+
+    Parameters
+    ----------
+    store : where the features are
+    instances : labelled videos; an instance with bounds uses the cached frames inside them, or the nearest one
+    class_names : all classes, in the order of the labels
+
+    Attributes
+    ----------
+    labels : int64 (len,), positions in `class_names`
+
+    Raises
+    ------
+    ValueError
+        If an instance has no label, or one that is not in `class_names`.
+    """
+
+    def __init__(self, store: Source, instances: Sequence[Instance], class_names: Sequence[str]) -> None:
+        self.store = store
+        self.instances = list(instances)
+        self.class_names = list(class_names)
+        position = {name: number for number, name in enumerate(self.class_names)}
+        strangers = [one.video for one in self.instances if one.label not in position]
+        if strangers:
+            raise ValueError(f"no class for the label of {strangers[0]!r} ({len(strangers)} such videos)")
+        self.labels = np.array([position[one.label] for one in self.instances if one.label is not None], np.int64)
+        self._frames: dict[int, NDArray[np.int64]] = {}
+
+    def __len__(self) -> int:
+        return len(self.instances)
+
+    @property
+    def num_views(self) -> int:
+        """Views cached of each frame, of which a batch holds one; 1 if the dataset is empty."""
+        return self.store.header(self.instances[0].key).num_views if self.instances else 1
+
+    def frames(self, index: int) -> NDArray[np.int64]:
+        """Positions, among the cached frames, of those that belong to the instance; at least one, rising."""
+        if index not in self._frames:
+            instance = self.instances[index]
+            self._frames[index] = _inside(self.store.header(instance.key).time_s, instance.start_s, instance.end_s)
+        return self._frames[index]
+
+    def train_batch(
+        self, indices: Sequence[int], num_frames: int, rng_for: Callable[[int], np.random.Generator]
+    ) -> Batch:
+        """Random frames of some videos: one in each of `num_frames` equal slices of its cached frames.
+
+        Of several views of a frame one is drawn for the whole video.
+
+        Parameters
+        ----------
+        indices : which videos
+        num_frames : N
+        rng_for : index of a video to the generator of its draws
+        """
+        maps = []
+        for index in indices:
+            rng = rng_for(int(index))
+            available = self.frames(int(index))
+            chosen = available[random_frames(len(available), num_frames, rng)]
+            unique, places = np.unique(chosen, return_inverse=True)
+            read = self.store.read(self.instances[int(index)].key, unique.tolist()).maps
+            maps.append(read[places, rng.integers(read.shape[1])])
+        return self._batch(indices, maps)
+
+    def eval_batch(self, indices: Sequence[int], view: int | None = None) -> Batch:
+        """All frames of some videos, in one view.
+
+        Parameters
+        ----------
+        indices : which videos
+        view : which of the cached views; None is the first
+        """
+        maps = []
+        for index in indices:
+            read = self.store.read(self.instances[int(index)].key, self.frames(int(index)).tolist()).maps
+            maps.append(read[:, view or 0])
+        return self._batch(indices, maps)
+
+    def _batch(self, indices: Sequence[int], maps: list[NDArray[np.float16]]) -> Batch:
+        features, mask = collate(maps)
+        return Batch(features, mask, torch.from_numpy(self.labels[np.asarray(indices, np.int64)]))
+
+
+def collate(maps: Sequence[NDArray[np.float16]]) -> tuple[Tensor, Tensor | None]:
+    """Maps of (N, h, w, C) each side by side, padded with zeros at the end of each axis.
+
+    Returns
+    -------
+    features : float32 (B, N, h, w, C)
+    mask : bool (B, N, h, w), or None where nothing is padded
+
+    Raises
+    ------
+    ValueError
+        If the numbers of channels differ.
+    """
+    shapes = [one.shape for one in maps]
+    if len({shape[3] for shape in shapes}) != 1:
+        raise ValueError(f"maps of different channels in one batch: {sorted({shape[3] for shape in shapes})}")
+    largest = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
+    padded = len(set(shapes)) > 1
+    features = (torch.zeros if padded else torch.empty)(len(maps), *largest)
+    mask = torch.zeros(len(maps), *largest[:3], dtype=torch.bool) if padded else None
+    for row, (N, h, w, _) in enumerate(shapes):
+        features[row, :N, :h, :w] = torch.from_numpy(np.ascontiguousarray(maps[row]))
+        if mask is not None:
+            mask[row, :N, :h, :w] = True
+    return features, mask
+
+
+def _inside(time_s: NDArray[np.float64], start_s: float | None, end_s: float | None) -> NDArray[np.int64]:
+    """Positions of the times in [start, end); the one nearest to the middle if there are none."""
+    start = -np.inf if start_s is None else start_s
+    end = np.inf if end_s is None else end_s
+    inside = np.flatnonzero((time_s >= start) & (time_s < end))
+    if len(inside):
+        return inside
+    # no frame inside means that both ends, or the only one given, lie beyond or between cached frames
+    middle = np.clip((max(start, time_s[0]) + min(end, time_s[-1])) / 2, time_s[0], time_s[-1])
+    return np.array([np.abs(time_s - middle).argmin()])

@@ -1,0 +1,1 @@
+"""Predictions and labels become figures. Imports records, errors and tag's readers."""

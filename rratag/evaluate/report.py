@@ -1,0 +1,142 @@
+"""Everything `rratag evaluate` says about aligned predictions and labels, in one record that JSON can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rratag.errors import LabelError
+from rratag.evaluate.confusion import ConfusedPair, confused_pairs, confusion_matrix
+from rratag.evaluate.metrics import (
+    macro_mean_average_precision,
+    mean_per_class_accuracy,
+    ranks,
+    top_k_accuracy,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rratag.tag.predict import Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreMetrics:
+    """Figures of one kind of score, all in [0, 1]. The last two are means over the classes that have videos."""
+
+    top1: float
+    top3: float
+    top5: float
+    mean_per_class_accuracy: float
+    mean_average_precision: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How well a model tags labelled videos.
+
+    ``ensemble`` are the figures of Eq. 6, ``concatenation`` of Eq. 4; ``glimpse_accuracy`` is the top-1 accuracy of
+    each of the K glimpses by itself; ``confused_pairs`` (by ensemble scores) come most frequent first. ``num_classes``
+    counts the model's classes, ``num_classes_seen`` those that the labels hold.
+    """
+
+    num_videos: int
+    num_classes: int
+    num_classes_seen: int
+    ensemble: ScoreMetrics
+    concatenation: ScoreMetrics
+    glimpse_accuracy: list[float]
+    confused_pairs: list[ConfusedPair]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dicts, lists, strings and numbers."""
+        return asdict(self)
+
+
+def evaluate(predictions: Sequence[Prediction], labels: Sequence[str], top_pairs: int = 10) -> Evaluation:
+    """Judge predictions by true labels.
+
+    Parameters
+    ----------
+    predictions : of one model
+    labels : the true class name of each, in the same order
+    top_pairs : confused pairs to keep
+
+    Raises
+    ------
+    LabelError
+        If there is no video, or a label is not one of the model's tags.
+    ValueError
+        If the two have different lengths.
+    """
+    if len(predictions) != len(labels):
+        raise ValueError(f"{len(predictions)} predictions and {len(labels)} labels")
+    if not predictions:
+        raise LabelError("no labelled video to evaluate; label some: one folder per tag, or --labels FILE")
+    class_names = list(predictions[0].class_names)
+    return evaluate_scores(
+        np.stack([prediction.scores for prediction in predictions]),
+        np.stack([prediction.concatenation_scores for prediction in predictions]),
+        np.stack([prediction.glimpse_scores for prediction in predictions]),
+        numbers(labels, class_names),
+        class_names,
+        top_pairs,
+    )
+
+
+def evaluate_scores(
+    ensemble: NDArray[np.floating],
+    concatenation: NDArray[np.floating],
+    glimpses: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    class_names: Sequence[str],
+    top_pairs: int = 10,
+) -> Evaluation:
+    """Judge scores by true class numbers.
+
+    Parameters
+    ----------
+    ensemble, concatenation : of shape (B, classes)
+    glimpses : of shape (B, K, classes)
+    labels : of shape (B,), in [0, classes)
+    """
+    predicted = np.argmax(ensemble, axis=1)
+    matrix = confusion_matrix(predicted, labels, len(class_names))
+    return Evaluation(
+        num_videos=len(labels),
+        num_classes=len(class_names),
+        num_classes_seen=len(np.unique(labels)),
+        ensemble=_metrics(ensemble, labels),
+        concatenation=_metrics(concatenation, labels),
+        glimpse_accuracy=[top_k_accuracy(glimpses[:, k], labels) for k in range(glimpses.shape[1])],
+        confused_pairs=confused_pairs(matrix, class_names, top_pairs),
+    )
+
+
+def numbers(labels: Sequence[str], class_names: Sequence[str]) -> NDArray[np.int64]:
+    """Class numbers of `labels`.
+
+    Raises
+    ------
+    LabelError
+        If a label is not among `class_names`.
+    """
+    number = {name: position for position, name in enumerate(class_names)}
+    unknown = sorted(set(labels) - number.keys())
+    if unknown:
+        shown = ", ".join(class_names[:8]) + (", ..." if len(class_names) > 8 else "")
+        raise LabelError(
+            f"label {unknown[0]!r} is not a tag of the model ({shown}); leave out its videos or train anew"
+        )
+    return np.array([number[label] for label in labels], np.int64)
+
+
+def _metrics(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> ScoreMetrics:
+    place = ranks(scores, labels)
+    top1, top3, top5 = (float((place < k).mean()) for k in (1, 3, 5))
+    return ScoreMetrics(
+        top1, top3, top5, mean_per_class_accuracy(scores, labels), macro_mean_average_precision(scores, labels)
+    )

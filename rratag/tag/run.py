@@ -1,0 +1,167 @@
+"""Tag a folder: extract what is missing, then run the head over the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rratag import config
+from rratag.errors import ModelError
+from rratag.features.catalog import Entry
+from rratag.features.extract import Extraction, RunOptions
+from rratag.features.request import Request
+from rratag.features.spec import differences
+from rratag.features.store import FeatureStore
+from rratag.records import Receipt
+from rratag.video.discover import Discovery, discover
+from rratag.video.plan import Sampling
+
+if TYPE_CHECKING:
+    from rratag.model import Model
+    from rratag.tag.predict import Prediction
+
+TEST_FIELDS = frozenset({"crops", "resize", "sampling"})
+"""What of a meaning ``predict --frames/--fps/--crops`` may change: how a video is looked at, not what a feature is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """Test sampling and view other than the model's own; None keeps the model's."""
+
+    sampling: Sampling | None = None
+    crops: str | None = None
+
+
+class Tagging:
+    """One prediction run over one root.
+
+    Parameters
+    ----------
+    request : the model's own, possibly with other weights file, decoder, device; see `model_request`
+
+    Raises
+    ------
+    ModelError
+        If the features that `request` leads to do not mean what the model was trained on.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        discovery: Discovery,
+        request: Request,
+        store: FeatureStore,
+        options: RunOptions,
+        override: Override | None = None,
+    ) -> None:
+        self.model = model
+        override = override or Override()
+        changed = replace(
+            request,
+            sampling=override.sampling or request.sampling,
+            crops=override.crops or request.crops,
+        )
+        free = TEST_FIELDS if changed != request else frozenset()
+
+        def check(meaning: dict[str, object]) -> None:
+            wrong = differences(
+                {name: value for name, value in model.meaning.items() if name not in free},
+                {name: value for name, value in meaning.items() if name not in free},
+            )
+            if wrong:
+                raise ModelError(
+                    f"the features of this run are not what the model was trained on ({'; '.join(wrong)});"
+                    " give the same --weights, or train again"
+                )
+
+        self.extraction = Extraction(
+            discovery,
+            changed,
+            store,
+            options,
+            command="predict",
+            meaning=None if free else model.meaning,
+            check=check,
+        )
+
+    def extract(self) -> Iterator[Receipt]:
+        """Make sure that every video's features are there: one receipt per candidate."""
+        return self.extraction.run()
+
+    def predictions(self) -> Iterator[Prediction | Receipt]:
+        """Tag what `extract` found, sorted by id: one result per candidate."""
+        from rratag.tag.predict import predict_cached
+
+        return predict_cached(self.model, self.extraction.stores, self.entries())
+
+    def entries(self) -> Sequence[Entry]:
+        """Candidates of the run, sorted by id."""
+        return sorted(self.extraction.entries, key=lambda entry: entry.id)
+
+
+def model_request(
+    model: Model, *, weights: str | None = None, decoder: str = config.DECODER, device: str = "auto", precision: str = "auto"
+) -> Request:
+    """How the features of `model` are extracted again.
+
+    Raises
+    ------
+    ModelError
+        If the weights file that the model names has gone.
+    """
+    weights = weights or model.spec_request["weights"]
+    if weights and weights != "random" and not Path(weights).is_file():
+        raise ModelError(f"{weights}: the backbone weights this model was trained with have gone; give --weights FILE")
+    return Request.from_recipe(
+        model.spec_request, weights=weights, decoder=decoder, device=device, precision=precision
+    )
+
+
+def tag(
+    paths: Iterable[str | Path] | str | Path,
+    model: Model | str | Path | None = None,
+    *,
+    cache: str | Path = config.CACHE_DIR,
+    workers: int = 2,
+    on_receipt: Callable[[Receipt], None] | None = None,
+) -> Iterator[Prediction | Receipt]:
+    """Tag videos from Python.
+
+    Parameters
+    ----------
+    paths : folders, files or glob patterns
+    model : a loaded model, its folder, or None for the one trained last
+    on_receipt : called once for each video as soon as its features are there or it failed
+
+    Returns
+    -------
+    One result per video, sorted by id: a `Prediction`, or the receipt of a video that has no features.
+
+    Raises
+    ------
+    RratagError
+        For anything a user can mend: no video found, no model, weights missing.
+
+    Examples
+    --------
+    >>> for result in rratag.tag("clips"):  # doctest: +SKIP
+    ...     print(result.video, result.class_names[result.ranking()[0]])
+    """
+    from rratag.model import Model, load_model
+
+    if not isinstance(model, Model):
+        model = load_model(Path(model) if model is not None else config.MODELS_DIR / config.MODEL_NAME)
+    inputs = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    run = Tagging(
+        model,
+        discover([str(path) for path in inputs]),
+        model_request(model),
+        FeatureStore(Path(cache).expanduser().absolute()),
+        RunOptions(workers),
+    )
+    for receipt in run.extract():
+        if on_receipt is not None:
+            on_receipt(receipt)
+    yield from run.predictions()

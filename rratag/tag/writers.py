@@ -1,0 +1,338 @@
+r"""Tags as files: ``.csv``, ``.json``, ``.jsonl``, and the reader that takes them back.
+
+One row per video and rank, sorted by the bytes of the video's id, then rank; a failed video has one row. A byte of a
+name that is not UTF-8 is written ``\xNN``; in CSV a cell that a spreadsheet would execute has a leading ``'``.
+`read_tags` undoes both exactly. Adding a format is one entry of `WRITERS`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rratag
+from rratag import files
+from rratag.data.cells import escape, neutralise, restore, unescape
+from rratag.errors import RratagError, UsageError
+from rratag.records import Receipt
+from rratag.tag.rows import About, Tagged, TagRow, tagged
+
+if TYPE_CHECKING:
+    from rratag.tag.predict import Prediction
+
+FORMAT = "rratag-tags"
+VERSION = 1
+STDOUT = "-"
+
+
+@dataclass(frozen=True)
+class Writer:
+    """An output format: the text before, for each video, between videos and after, and the way back."""
+
+    begin: Callable[[About], str]
+    video: Callable[[Tagged, About], str]
+    between: str
+    end: str
+    read: Callable[[str], Iterator[TagRow]]
+
+
+def writer_for(out: str | Path) -> Writer:
+    """The format that the suffix of `out` names; ``-`` is CSV on stdout. Checks that the file could be written.
+
+    Raises
+    ------
+    UsageError
+        If the suffix is unknown, or the folder is missing or cannot be written.
+    """
+    if str(out) == STDOUT:
+        return WRITERS[".csv"]
+    path = Path(out)
+    writer = _by_suffix(path, "--out")
+    _check_place(path, "--out")
+    return writer
+
+
+def _check_place(path: Path, option: str) -> None:
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder; {option} takes a file")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: folder {path.parent} does not exist; make it, or give another {option}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{path}: folder {path.parent} cannot be written; give another {option}")
+
+
+def write_tags(results: Iterable[Prediction | Receipt], out: str | Path, about: About) -> None:
+    """Write all results at once, or nothing: temporary file, fsync, rename.
+
+    Parameters
+    ----------
+    results : in any order; a `Receipt` is a video without tags. Read once, each turned into text at once
+    out : path ending in a suffix of `WRITERS`, or ``-``
+
+    Raises
+    ------
+    UsageError
+        If `out` has an unknown suffix or cannot be written.
+    RratagError
+        If the disk is full.
+    """
+    writer = writer_for(out)
+    texts = sorted((os.fsencode(result.video), writer.video(tagged(result, about), about)) for result in results)
+    content = (writer.begin(about) + writer.between.join(text for _, text in texts) + writer.end).encode()
+    _put(out, content)
+
+
+def write_report(out: str | Path, receipts: Iterable[Receipt]) -> None:
+    """Write ``extract --report``: a CSV row per candidate in the order given, columns as in `Receipt`.
+
+    Raises
+    ------
+    UsageError
+        If `out` cannot be written; ``-`` is stdout.
+    RratagError
+        If the disk is full.
+    """
+    if str(out) != STDOUT:
+        _check_place(Path(out), "--report")
+    lines = [_csv_line(field.name for field in fields(Receipt))]
+    for receipt in receipts:
+        values = ("" if value is None else value for value in asdict(receipt).values())
+        lines.append(_csv_line(_text(value) if isinstance(value, str) else f"{value:.10g}" for value in values))
+    _put(out, "".join(lines).encode())
+
+
+def _put(out: str | Path, content: bytes) -> None:
+    """All of `content` or nothing."""
+    if str(out) == STDOUT:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+        return
+    try:
+        files.write_atomically(Path(out), content)
+    except OSError as error:
+        raise RratagError(f"{out}: cannot be written ({error.strerror}); choose another place") from error
+
+
+def read_tags(path: str | Path) -> list[TagRow]:
+    """Rows of a file that `write_tags` wrote, names exactly as they were.
+
+    Raises
+    ------
+    UsageError
+        If the suffix is unknown, or the file cannot be read or is not one of ours.
+    """
+    path = Path(path)
+    reader = _by_suffix(path, "tags file").read
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path}: not UTF-8 at byte {error.start}; expected a file written by rratag predict"
+        ) from error
+    try:
+        return list(reader(text))
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UsageError(f"{path}: not a tags file of rratag ({error})") from error
+
+
+def _by_suffix(path: Path, what: str) -> Writer:
+    if path.suffix.lower() not in WRITERS:
+        raise UsageError(
+            f"{what} {str(path)!r}: unknown suffix {path.suffix!r}; choose from {', '.join(WRITERS)}, or -"
+        )
+    return WRITERS[path.suffix.lower()]
+
+
+# --- csv ---
+
+_LEFT = ("video", "status", "reason", "rank", "label", "score")
+_RIGHT = ("time_s", "box", "frames_used", "message")
+_NEEDS_QUOTES = frozenset(',"\r\n')
+
+
+def columns(num_glimpses: int) -> list[str]:
+    """Columns of tags.csv for K glimpses."""
+    return [*_LEFT, *(f"glimpse_{k}" for k in range(1, num_glimpses + 1)), *_RIGHT]
+
+
+def _csv_line(cells: Iterable[str]) -> str:
+    # by hand: csv.writer leaves a carriage return unquoted on some Python versions
+    return ",".join(_quoted(cell) if _NEEDS_QUOTES & set(cell) else cell for cell in cells) + "\n"
+
+
+def _quoted(cell: str) -> str:
+    return '"' + cell.replace('"', '""') + '"'
+
+
+def _text(value: str) -> str:
+    return neutralise(escape(value))
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _csv_row(row: TagRow, num_glimpses: int) -> str:
+    return _csv_line(
+        [
+            *(_text(value) for value in (row.video, row.status, row.reason)),
+            "" if row.rank is None else str(row.rank),
+            _text(row.label),
+            _number(row.score, 6),
+            *((_number(score, 6) for score in row.glimpses) if row.glimpses else [""] * num_glimpses),
+            _number(row.time_s, 3),
+            "" if row.box is None else ",".join(f"{side:.4f}" for side in row.box),
+            str(row.frames_used),
+            _text(row.message),
+        ]
+    )
+
+
+def _csv_begin(about: About) -> str:
+    return _csv_line(columns(about.num_glimpses))
+
+
+def _csv_video(video: Tagged, about: About) -> str:
+    return "".join(_csv_row(row, about.num_glimpses) for row in video.rows)
+
+
+def _csv_read(text: str) -> Iterator[TagRow]:
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header = next(rows, [])
+    num_glimpses = len(header) - len(_LEFT) - len(_RIGHT)
+    if num_glimpses < 0 or header != columns(num_glimpses):
+        raise ValueError(f"columns {','.join(header)!r} instead of {','.join(columns(max(num_glimpses, 0)))!r}")
+    for cells in rows:
+        if len(cells) != len(header):
+            raise ValueError(f"line {rows.line_num}: {len(cells)} cells instead of {len(header)}")
+        cell = dict(zip(header, cells, strict=True))
+        scores = cells[len(_LEFT) : len(_LEFT) + num_glimpses]
+        yield _row(
+            {name: restore(text) for name, text in cell.items()},
+            rank=int(cell["rank"]) if cell["rank"] else None,
+            score=float(cell["score"]) if cell["score"] else None,
+            glimpses=[float(score) for score in scores] if cell["rank"] else [],
+            time_s=float(cell["time_s"]) if cell["time_s"] else None,
+            box=[float(side) for side in cell["box"].split(",")] if cell["box"] else None,
+            frames_used=int(cell["frames_used"]),
+        )
+
+
+def _row(
+    texts: Mapping[str, str],
+    *,
+    rank: int | None = None,
+    score: float | None = None,
+    glimpses: Sequence[float] = (),
+    time_s: float | None = None,
+    box: Sequence[float] | None = None,
+    frames_used: int,
+) -> TagRow:
+    """A row from a file's cells; `texts` as written, ``label`` among them where there is one."""
+    video, status, reason, label, message = (
+        unescape(texts.get(name, "")) for name in ("video", "status", "reason", "label", "message")
+    )
+    x0, y0, x1, y1 = box or (0.0,) * 4
+    place = None if box is None else (x0, y0, x1, y1)
+    return TagRow(video, status, reason, rank, label, score, tuple(glimpses), time_s, place, frames_used, message)
+
+
+# --- json, jsonl ---
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _head(about: About) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "rratag": rratag.__version__,
+        "model": about.model,
+        "spec": about.spec,
+        "compute": about.compute,
+        "num_glimpses": about.num_glimpses,
+        "top": about.top,
+        "score": about.score,
+    }
+
+
+def _record(video: Tagged) -> dict[str, Any]:
+    """One video as a JSON object; a failed one has no tags."""
+    first = video.rows[0]
+    return {
+        **{name: escape(getattr(first, name)) for name in ("video", "status", "reason", "message")},
+        "frames_used": first.frames_used,
+        "tags": [
+            {
+                "rank": row.rank,
+                "label": escape(row.label),
+                "score": row.score,
+                "glimpses": row.glimpses,
+                "time_s": row.time_s,
+                "box": row.box,
+            }
+            for row in video.rows
+            if row.rank is not None
+        ],
+        "glimpses": [
+            {**glimpse, "tags": [{**tag, "label": escape(tag["label"])} for tag in glimpse["tags"]]}
+            for glimpse in video.glimpses
+        ],
+        "time_s": video.time_s,
+    }
+
+
+def _json_begin(about: About) -> str:
+    return _dump(_head(about))[:-1] + ', "videos": [\n'
+
+
+def _record_rows(record: dict[str, Any]) -> Iterator[TagRow]:
+    frames_used = record["frames_used"]
+    if not record["tags"]:
+        yield _row(record, frames_used=frames_used)
+    for tag in record["tags"]:
+        values = {name: tag[name] for name in ("rank", "score", "glimpses", "time_s", "box")}
+        yield _row({**record, "label": tag["label"]}, **values, frames_used=frames_used)
+
+
+def _check_head(head: Any) -> None:
+    if not isinstance(head, dict) or head.get("format") != FORMAT:
+        raise ValueError(f"no {FORMAT!r} in its head")
+    if head.get("version") != VERSION:
+        raise ValueError(f"format version {head.get('version')!r}, this program reads {VERSION}")
+
+
+def _json_read(text: str) -> Iterator[TagRow]:
+    content = json.loads(text)
+    _check_head(content)
+    for record in content["videos"]:
+        yield from _record_rows(record)
+
+
+def _jsonl_read(text: str) -> Iterator[TagRow]:
+    # not splitlines(): a name may hold U+2028 and others that it would split at
+    head, *records = (json.loads(line) for line in text.split("\n") if line.strip())
+    _check_head(head)
+    for record in records:
+        yield from _record_rows(record)
+
+
+WRITERS: dict[str, Writer] = {
+    ".csv": Writer(_csv_begin, _csv_video, "", "", _csv_read),
+    ".json": Writer(_json_begin, lambda video, about: _dump(_record(video)), ",\n", "\n]}\n", _json_read),
+    ".jsonl": Writer(
+        lambda about: _dump(_head(about)) + "\n", lambda video, about: _dump(_record(video)) + "\n", "", "", _jsonl_read
+    ),
+}
+"""Output formats by suffix. The head of ``.jsonl`` is its first line."""

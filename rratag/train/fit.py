@@ -1,0 +1,386 @@
+"""The training loop: a head learns from cached features.
+
+Everything random derives from (seed, epoch) or (seed, epoch, video): a run that was killed and taken up again at the
+last checkpoint ends, on a CPU, with the same weights to the last bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rratag import config as defaults
+from rratag.data.datasets import Batch, CachedDataset, draw_generator
+from rratag.errors import ModelError, StoppedError, UsageError
+from rratag.head.losses import parse_loss
+from rratag.head.rra import GlimpseHead, HeadConfig, recomputed_statistics
+from rratag.head.variants import build_head
+from rratag.train.checkpoint import read_checkpoint, write_checkpoint
+from rratag.train.schedule import SCHEDULES, batches, default_epochs, rate_factor
+from rratag.train.validate import Evaluation, validate
+
+logger = logging.getLogger(__name__)
+
+CLASS_BALANCES = ("none", "balanced")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train. What is None is chosen by the size of the training set.
+
+    Attributes
+    ----------
+    loss : as :func:`rratag.head.losses.parse_loss` reads it
+    epochs : passes over the training set; None is :func:`rratag.train.schedule.default_epochs`
+    batch_size : videos a step, at most as many as there are
+    learning_rate, weight_decay : of Adam
+    schedule : see :func:`rratag.train.schedule.rate_factor`
+    frames : N, random frames of each video in training
+    seed : of everything random
+    patience : epochs without a better validation accuracy after which training ends; None never ends early
+    class_balance : ``balanced`` weights each class by the inverse of its number of training videos
+
+    Raises
+    ------
+    UsageError
+        If a name is unknown or a number is out of range.
+    """
+
+    loss: str = defaults.LOSS
+    epochs: int | None = None
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    frames: int = defaults.TRAIN_FRAMES
+    seed: int = defaults.SEED
+    patience: int | None = None
+    class_balance: str = "none"
+
+    def __post_init__(self) -> None:
+        parse_loss(self.loss)
+        for name, accepted in (("schedule", SCHEDULES), ("class_balance", CLASS_BALANCES)):
+            value = getattr(self, name)
+            if value not in accepted:
+                raise UsageError(f"unknown {name} {value!r}; choose from {', '.join(accepted)}")
+        for name, smallest in (("epochs", 1), ("batch_size", 1), ("frames", 1), ("seed", 0), ("patience", 1)):
+            value = getattr(self, name)
+            if value is not None and value < smallest:
+                raise UsageError(f"{name} is {value}; it must be at least {smallest}")
+        if not 0 < self.learning_rate < math.inf:
+            raise UsageError(f"learning_rate is {self.learning_rate}; it must be a number above 0")
+        if not 0 <= self.weight_decay < math.inf:
+            raise UsageError(f"weight_decay is {self.weight_decay}; it must be a number of at least 0")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings that go together: fields of :class:`TrainConfig` and of :class:`HeadConfig`."""
+
+    train: Mapping[str, Any]
+    head: Mapping[str, Any]
+
+
+PRESETS: dict[str, Preset] = {
+    "default": Preset({}, {}),
+    # section 5.1, the 30 epochs with frozen convolutions; the other 90 need end-to-end training
+    "paper": Preset(
+        {"learning_rate": 2e-4, "schedule": "step", "epochs": 30, "batch_size": 256},
+        {"dropout": 0.7, "input_bn": False},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One row of the history.
+
+    Attributes
+    ----------
+    epoch : counted from 1
+    train_losses : mean over the epoch's steps of each term of the loss before its weight, in nats
+    validation : None if there are no validation videos
+    learning_rate : at the epoch's last step
+    seconds : time the epoch took
+    """
+
+    epoch: int
+    train_losses: dict[str, float]
+    validation: Evaluation | None
+    learning_rate: float
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Flat JSON object: a row of ``history.csv``."""
+        row: dict[str, Any] = {"epoch": self.epoch}
+        row |= {f"train_{name}": value for name, value in self.train_losses.items()}
+        if self.validation is not None:
+            row |= {"validation_loss": self.validation.loss, "validation_accuracy": self.validation.accuracy}
+            row |= {f"validation_glimpse_{k}": one for k, one in enumerate(self.validation.glimpse_accuracy, start=1)}
+        return row | {"learning_rate": self.learning_rate, "seconds": round(self.seconds, 3)}
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A trained head and how it came about.
+
+    Attributes
+    ----------
+    head : on the CPU, in evaluation mode, with recomputed BatchNorm statistics
+    history : one record per epoch
+    best_epoch : the epoch whose weights were kept, counted from 1
+    validation : the returned head on the validation videos; None if there are none
+    chosen_by : what kept the epoch: ``validation accuracy``, or ``last epoch`` without validation videos
+    stopped_early : whether patience ended the run before its last epoch
+    """
+
+    head: GlimpseHead
+    history: list[EpochRecord]
+    best_epoch: int
+    validation: Evaluation | None
+    chosen_by: str
+    stopped_early: bool
+
+
+def fit(
+    head_config: HeadConfig,
+    train: CachedDataset,
+    validation: CachedDataset,
+    config: TrainConfig,
+    *,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[EpochRecord], None] = lambda record: None,
+    device: torch.device | str = "cpu",
+) -> FitResult:
+    """Train a head by Adam and keep its best epoch.
+
+    Parameters
+    ----------
+    head_config : what to train
+    train : training videos, at least 2; each gives N random frames an epoch
+    validation : videos that choose the epoch, with all their cached frames; may be empty
+    config : how to train
+    checkpoint : file to go on from, if it is there, and to write after each epoch; left where it is at the end
+    on_epoch : called after each epoch, the ones of a resumed run included
+    device : where to compute
+
+    Raises
+    ------
+    StoppedError
+        If the loss stops being finite; the checkpoint of the epoch before is kept.
+    ModelError
+        If the checkpoint is not ours, or belongs to another run.
+    """
+    if len(train) < 2:
+        raise ValueError(f"training needs at least 2 videos, got {len(train)}")
+    with torch.random.fork_rng(devices=[]):
+        run = _Run(head_config, train, validation, config, checkpoint, torch.device(device))
+        for record in run.history:
+            on_epoch(record)
+        while not run.finished:
+            on_epoch(run.epoch())
+        return run.result()
+
+
+class _Run:
+    """State of one call of :func:`fit`."""
+
+    def __init__(
+        self,
+        head_config: HeadConfig,
+        train: CachedDataset,
+        validation: CachedDataset,
+        config: TrainConfig,
+        checkpoint: Path | None,
+        device: torch.device,
+    ) -> None:
+        self.train, self.validation = train, validation
+        self.config, self.checkpoint, self.device = config, checkpoint, device
+        self.loss = parse_loss(config.loss)
+        self.batch_size = min(config.batch_size, len(train))
+        self.epochs = config.epochs or default_epochs(len(train), self.batch_size)
+        self.weights = _class_weights(train, config.class_balance, device)
+        torch.manual_seed(config.seed)
+        self.head = build_head(head_config).to(device)
+        self.optimiser = torch.optim.Adam(
+            self.head.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self.history: list[EpochRecord] = []
+        self.best_epoch = 0
+        self.best_weights: dict[str, Tensor] = {}
+        self.description = _describe(head_config, config, self.epochs, train, validation)
+        self._resume()
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether patience has run out before the last epoch."""
+        waited = len(self.history) - self.best_epoch
+        impatient = self.config.patience is not None and len(self.validation) > 0 and waited >= self.config.patience
+        return impatient and len(self.history) < self.epochs
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is no further epoch."""
+        return len(self.history) >= self.epochs or self.stopped_early
+
+    def epoch(self) -> EpochRecord:
+        """Train one epoch, validate, remember the weights if they are the best, write the checkpoint."""
+        number, started = len(self.history) + 1, time.perf_counter()
+        losses, rate = self._train_epoch(number)
+        self._check_finite()
+        found = self._validate()
+        record = EpochRecord(number, losses, found, rate, time.perf_counter() - started)
+        self.history.append(record)
+        if self._is_best(record):
+            self.best_epoch = number
+            self.best_weights = {name: value.detach().clone() for name, value in self.head.state_dict().items()}
+        if self.checkpoint is not None:
+            write_checkpoint(self.checkpoint, self.description, self._state())
+        return record
+
+    def result(self) -> FitResult:
+        """The best epoch's head, its BatchNorm statistics recomputed by one pass over the training set."""
+        self.head.load_state_dict(self.best_weights)
+        self._recompute_statistics()
+        found = self._validate()
+        head = self.head.cpu().eval()
+        chosen_by = "last epoch" if found is None else "validation accuracy"
+        return FitResult(head, self.history, self.best_epoch, found, chosen_by, self.stopped_early)
+
+    def _train_epoch(self, number: int) -> tuple[dict[str, float], float]:
+        self.head.train()
+        # of this epoch alone, so that a resumed run draws the same dropout
+        torch.manual_seed(_mix(self.config.seed, number))
+        order = np.random.default_rng([self.config.seed, number]).permutation(len(self.train)).tolist()
+        cut = batches(order, self.batch_size)
+        sums: dict[str, float] = dict.fromkeys((name for name, _ in self.loss.terms), 0.0)
+        rate = 0.0
+        for step, indices in enumerate(cut, start=(number - 1) * len(cut)):
+            rate = self.config.learning_rate * rate_factor(self.config.schedule, step, len(cut), self.epochs)
+            for name, value in self._step(self._draw(indices, number), rate, number).items():
+                sums[name] += value
+        return {name: value / len(cut) for name, value in sums.items()}, rate
+
+    def _draw(self, indices: list[int], epoch: int) -> Batch:
+        def generator(index: int) -> np.random.Generator:
+            return draw_generator(self.config.seed, epoch, self.train.instances[index].video)
+
+        return self.train.train_batch(indices, self.config.frames, generator).to(self.device)
+
+    def _step(self, batch: Batch, rate: float, epoch: int) -> dict[str, float]:
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        output = self.head(batch.features, batch.mask)
+        parts = self.loss.parts(output.logits, batch.labels, self.weights)
+        total = self.loss.total(parts)
+        if not math.isfinite(total.item()):
+            raise StoppedError(self._not_finite(epoch))
+        self.optimiser.zero_grad()
+        total.backward()
+        self.optimiser.step()
+        return {name: part.item() for name, part in parts.items()}
+
+    def _validate(self) -> Evaluation | None:
+        return validate(self.head, self.validation, self.loss, self.device) if len(self.validation) else None
+
+    def _is_best(self, record: EpochRecord) -> bool:
+        """Higher validation accuracy, then lower validation loss; the last epoch without validation videos."""
+        best = self.history[self.best_epoch - 1].validation if self.best_epoch else None
+        if best is None or record.validation is None:
+            return True
+        return (record.validation.accuracy, -record.validation.loss) > (best.accuracy, -best.loss)
+
+    @torch.no_grad()
+    def _recompute_statistics(self) -> None:
+        """Running statistics = those of one pass over the training set with the final weights, without dropout."""
+        self.head.train()
+        self.head.dropout.eval()
+        with recomputed_statistics(self.head):
+            for indices in batches(list(range(len(self.train))), self.batch_size):
+                batch = self._draw(indices, 0)
+                self.head(batch.features, batch.mask)
+        self.head.dropout.train()
+
+    def _check_finite(self) -> None:
+        if not all(bool(value.isfinite().all()) for value in self.head.state_dict().values()):
+            raise StoppedError(self._not_finite(len(self.history) + 1))
+
+    def _not_finite(self, epoch: int) -> str:
+        kept = "" if self.checkpoint is None or epoch == 1 else f"; {self.checkpoint} keeps epoch {epoch - 1}"
+        return f"the loss is not finite in epoch {epoch}; train with a lower learning rate{kept}"
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "head": self.head.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "history": [_record_to_json(record) for record in self.history],
+            "best_epoch": self.best_epoch,
+            "best_weights": self.best_weights,
+        }
+
+    def _resume(self) -> None:
+        if self.checkpoint is None:
+            return
+        state = read_checkpoint(self.checkpoint, self.description)
+        if state is None:
+            return
+        try:
+            self.head.load_state_dict(state["head"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.history = [_record_from_json(row) for row in state["history"]]
+            self.best_epoch, self.best_weights = int(state["best_epoch"]), dict(state["best_weights"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ModelError(f"{self.checkpoint}: damaged; delete it to start afresh") from error
+        logger.info("going on from %s after epoch %d", self.checkpoint, len(self.history))
+
+
+def _class_weights(train: CachedDataset, balance: str, device: torch.device) -> Tensor | None:
+    """Weights (num_classes,) inversely proportional to the number of training videos, 1 on average over videos."""
+    if balance == "none":
+        return None
+    counts = np.bincount(train.labels, minlength=len(train.class_names))
+    present = counts > 0
+    weights = np.zeros(len(counts))
+    weights[present] = len(train) / (present.sum() * counts[present])
+    return torch.tensor(weights, dtype=torch.float32, device=device)
+
+
+def _mix(seed: int, epoch: int) -> int:
+    """One seed for torch from two."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _describe(
+    head: HeadConfig, config: TrainConfig, epochs: int, train: CachedDataset, validation: CachedDataset
+) -> dict[str, Any]:
+    """What must be equal for a checkpoint to be gone on from. Patience may change."""
+    settings = {name: value for name, value in asdict(config).items() if name not in ("patience", "epochs")}
+    videos = {"training videos": _digest(train), "validation videos": _digest(validation)}
+    return {**head.to_json(), **settings, "epochs": epochs, "class names": train.class_names, **videos}
+
+
+def _digest(dataset: CachedDataset) -> str:
+    rows = [[one.video, one.key, one.label, one.start_s, one.end_s] for one in dataset.instances]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _record_to_json(record: EpochRecord) -> dict[str, Any]:
+    return asdict(record)
+
+
+def _record_from_json(row: dict[str, Any]) -> EpochRecord:
+    found = row["validation"]
+    if found is not None:
+        found = Evaluation(found["loss"], found["accuracy"], tuple(found["glimpse_accuracy"]))
+    return EpochRecord(**{**row, "validation": found})

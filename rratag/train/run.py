@@ -1,0 +1,181 @@
+"""From a cache and labels to a saved model: which videos, which split, which head."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rratag.data.datasets import CachedDataset
+from rratag.data.labels import LabelSet, class_names, from_csv, from_folders, with_groups
+from rratag.data.splits import split
+from rratag.errors import CacheError, LabelError
+from rratag.features.catalog import Catalog, Listing
+from rratag.features.request import RECIPE
+from rratag.features.spec import Spec
+from rratag.features.store import FeatureStore, SpecStore
+from rratag.head.rra import HeadConfig
+from rratag.model import Model
+from rratag.records import Instance
+from rratag.train.fit import EpochRecord, FitResult, TrainConfig, fit
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelOptions:
+    """Where labels come from and how they are divided. Shares are of all labelled videos, in [0, 1)."""
+
+    labels: Path | None = None
+    columns: dict[str, str] | None = None
+    group_by: str | None = None
+    validation_split: float = 0.2
+    test_split: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Labelled, divided videos and where their features are.
+
+    `missing` names videos of the label file that the cache does not hold; `warnings` are lines for the user.
+    """
+
+    store: SpecStore
+    spec: Spec
+    recipe: dict[str, Any]
+    roots: list[Path]
+    instances: list[Instance]
+    class_names: list[str]
+    missing: list[str]
+    warnings: list[str]
+
+    def part(self, name: str) -> CachedDataset:
+        """The videos of one part ("train", "validation", "test")."""
+        chosen = [one for one in self.instances if one.split == name]
+        return CachedDataset(self.store, chosen, self.class_names)
+
+
+def load_training_data(store: FeatureStore, roots: Sequence[Path], options: LabelOptions) -> TrainingData:
+    """Labelled videos of the cache, divided into train, validation and test.
+
+    Parameters
+    ----------
+    roots : folders that ``extract`` scanned; the latest one if empty
+
+    Raises
+    ------
+    CacheError
+        If nothing was extracted, or the roots were extracted with different settings.
+    LabelError
+        If the labels cannot be used.
+    """
+    listings = find_listings(store, roots)
+    ids_to_keys = _merged(listings)
+    labelled = label(ids_to_keys, options)
+    # only classes that training sees can be learnt: a class of unlabelled or other parts has no number
+    shares = {"train": 1 - options.validation_split - options.test_split, "validation": options.validation_split}
+    if options.test_split:
+        shares["test"] = options.test_split
+    divided = split(labelled.instances, {part: share for part, share in shares.items() if share > 0}, options.seed)
+    spec_store = store.open_spec(listings[0].spec)
+    return TrainingData(
+        spec_store,
+        spec_store.spec,
+        {name: listings[0].request[name] for name in RECIPE},
+        [listing.root for listing in listings],
+        divided.instances,
+        class_names(divided.instances),
+        labelled.missing,
+        divided.warnings,
+    )
+
+
+def find_listings(store: FeatureStore, roots: Sequence[Path]) -> list[Listing]:
+    """Listings that ``extract`` wrote of these roots, or the latest one.
+
+    Raises
+    ------
+    CacheError
+        If a root was never extracted, or two of them with different settings.
+    """
+    catalog = Catalog(store.cache)
+    if not roots:
+        return [catalog.latest("extract")]
+    listings = []
+    for root in roots:
+        listing = catalog.find(root, "extract")
+        if listing is None:
+            known = ", ".join(str(one.root) for one in catalog.all() if one.command == "extract") or "none"
+            raise CacheError(
+                f"{root}: not extracted into {store.cache} (extracted are: {known}); run: rratag extract {root}"
+            )
+        listings.append(listing)
+    other = next((one for one in listings if one.spec != listings[0].spec), None)
+    if other is not None:
+        raise CacheError(
+            f"{listings[0].root} and {other.root} were extracted with different settings ({listings[0].spec},"
+            f" {other.spec}); extract both with the same ones"
+        )
+    return listings
+
+
+def _merged(listings: Sequence[Listing]) -> dict[str, str]:
+    merged: dict[str, str] = {}
+    for listing in listings:
+        for video, key in listing.ids_to_keys().items():
+            if video in merged:
+                raise LabelError(
+                    f"{video!r} is under more than one of the roots; extract their common parent folder instead"
+                )
+            merged[video] = key
+    if not merged:
+        raise LabelError(f"{listings[0].root}: no video has features; see rratag extract --report FILE.csv")
+    return merged
+
+
+def label(ids_to_keys: dict[str, str], options: LabelOptions) -> LabelSet:
+    """Labels of cached videos, from folders or the label file, with groups."""
+    if options.labels is None:
+        labelled = LabelSet(from_folders(ids_to_keys))
+    else:
+        labelled = from_csv(options.labels, ids_to_keys, options.columns or {})
+    if options.group_by is not None:
+        labelled = LabelSet(with_groups(labelled.instances, options.group_by), labelled.missing)
+    return labelled
+
+
+def train_model(
+    data: TrainingData,
+    head: dict[str, Any],
+    config: TrainConfig,
+    *,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[EpochRecord], None] = lambda record: None,
+    device: str = "cpu",
+) -> tuple[Model, FitResult]:
+    """Train a head on the train part; the validation part chooses the epoch.
+
+    Parameters
+    ----------
+    head : fields of HeadConfig other than channels and num_classes
+    """
+    head_config = HeadConfig(channels=data.spec.meaning["channels"], num_classes=len(data.class_names), **head)
+    result = fit(
+        head_config,
+        data.part("train"),
+        data.part("validation"),
+        config,
+        checkpoint=checkpoint,
+        on_epoch=on_epoch,
+        device=device,
+    )
+    info = {
+        "compute": data.spec.compute,
+        "random_backbone": str(data.spec.meaning["weights"]).startswith("random"),
+        "roots": [str(root) for root in data.roots],
+    }
+    model = Model(result.head, head_config, data.class_names, data.spec.meaning, data.recipe, info)
+    return model, result

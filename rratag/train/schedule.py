@@ -1,0 +1,53 @@
+"""Learning rates over training, and how long to train."""
+
+from __future__ import annotations
+
+import math
+
+SCHEDULES = ("cosine", "step")
+
+
+def rate_factor(schedule: str, step: int, steps_per_epoch: int, epochs: int) -> float:
+    """What to multiply the learning rate by at one step of the optimiser.
+
+    Parameters
+    ----------
+    schedule : ``cosine``, from 1 to 0 over the whole run after a linear warm-up of at most a twentieth of it and five
+        epochs; ``step``, times 0.1 every 30 epochs (section 5.1)
+    step : counted from 0 over the whole run
+    steps_per_epoch, epochs : at least 1
+
+    Returns
+    -------
+    In (0, 1].
+    """
+    if schedule == "step":
+        return float(0.1 ** (step // steps_per_epoch // 30))
+    total = steps_per_epoch * epochs
+    warm_up = min(5 * steps_per_epoch, max(1, total // 20))
+    if step < warm_up:
+        return (step + 1) / (warm_up + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, total - warm_up)))
+
+
+def default_epochs(num_videos: int, batch_size: int) -> int:
+    """Epochs that suit a training set: 40, more for small sets (at least 400 steps, at most 150 epochs), less for huge ones.
+
+    Parameters
+    ----------
+    num_videos, batch_size : at least 1
+    """
+    steps = max(1, num_videos // batch_size)
+    return max(min(40, math.ceil(12_000 / steps)), min(150, math.ceil(400 / steps)), 10)
+
+
+def batches(order: list[int], batch_size: int, smallest: int = 4) -> list[list[int]]:
+    """Cut an order of videos into batches; a last batch of fewer than `smallest` joins the one before.
+
+    BatchNorm statistics and the mean loss of one to three videos are too noisy to step on.
+    """
+    cut = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    if len(cut) > 1 and len(cut[-1]) < smallest:
+        last = cut.pop()
+        cut[-1] = cut[-1] + last
+    return cut

@@ -1,0 +1,321 @@
+"""Wanted frames become pictures: right first, then fast. Every picture is known by its time stamp, never by counting.
+
+A table entry of :data:`DECODERS` takes a probe and the wanted indices and gives :class:`Frame` after :class:`Frame`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from rratag.video.gate import Refused
+from rratag.video.probe import NO_PTS, Probe, opened
+
+logger = logging.getLogger(__name__)
+
+COLOUR_RULE = (
+    "8-bit RGB by libswscale, bilinear chroma; matrix and range as the frame declares, BT.601 limited range where it "
+    "declares none; no tone mapping; alpha dropped; sample aspect ratio not applied"
+)
+"""How pictures become RGB (part of the spec: it decides features)."""
+
+Beat = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture: ``image`` is uint8 [H, W, 3], upright RGB; ``index`` counts presented frames, ``time_s`` is its time."""
+
+    index: int
+    time_s: float
+    image: NDArray[np.uint8]
+    rotation: int
+
+
+@dataclass
+class Notes:
+    """What a decoder learns on the way, for the receipt: filled while frames are taken.
+
+    ``damaged`` holds presentation indices of pictures that cannot be trusted; ``errors`` the decoder's complaints.
+    """
+
+    decoder: str = "pyav"
+    fallback_from: str = ""
+    message: str = ""
+    damaged: set[int] = field(default_factory=set)
+    errors: int = 0
+    last_error: str = ""
+
+
+class DistrustError(Exception):
+    """A route met something that its plan does not explain: all it gave so far is void."""
+
+
+class _Feed:
+    """Sends packets of one open file through its decoder and gives the raw frames back, noting damage."""
+
+    def __init__(self, container: Any, probe: Probe, notes: Notes, beat: Beat) -> None:
+        self.stream = container.streams[probe.stream_index]
+        self.context = self.stream.codec_context
+        self.context.thread_count = 1
+        self.container, self.probe, self.notes, self.beat = container, probe, notes, beat
+        self.bad_positions: list[int] = []
+        self.last_shown: int | None = None
+
+    def packets(self) -> Iterator[tuple[int, Any]]:
+        """Packets with their place in the table.
+
+        Raises
+        ------
+        DistrustError
+            If they are not those that the probe saw.
+        """
+        position = 0
+        table = self.probe.packets
+        try:
+            for packet in self.container.demux(self.stream):
+                if packet.size == 0:
+                    continue
+                if position >= len(table) or (NO_PTS if packet.pts is None else packet.pts) != table.pts[position]:
+                    raise DistrustError("a second reading gave other packets")
+                yield position, packet
+                position += 1
+        except av.FFmpegError as error:
+            self.complain(position, error)
+
+    def decode(self, position: int, packet: Any) -> list[Any]:
+        self.beat()
+        try:
+            frames = self.context.decode(packet)
+        except av.FFmpegError as error:
+            self.complain(position, error)
+            return []
+        if packet is not None and self.probe.packets.damaged[position]:
+            self.bad_positions.append(position)
+        if self.probe.timed:
+            self._check_order(frames)
+        return list(frames)
+
+    def _check_order(self, frames: list[Any]) -> None:
+        """Decoders give pictures in the order of the screen: time stamps that go back are not those of the pictures."""
+        for frame in frames:
+            if frame.pts is None or (self.last_shown is not None and frame.pts <= self.last_shown):
+                raise DistrustError("time stamps contradict the order of the pictures")
+            self.last_shown = frame.pts
+
+    def restart(self) -> None:
+        """Make the decoder ready for another range of packets."""
+        self.context.flush_buffers()
+        self.last_shown = None
+
+    def complain(self, position: int, error: Exception) -> None:
+        self.notes.errors += 1
+        self.notes.last_error = str(getattr(error, "strerror", error))
+        self.bad_positions.append(position)
+
+
+def _positions(probe: Probe) -> dict[int, int]:
+    """Place in the packet table of each presentation time (the first, where two share one)."""
+    table = probe.packets
+    places: dict[int, int] = {}
+    for position in np.flatnonzero(table.shown):
+        places.setdefault(int(table.pts[position]), int(position))
+    return places
+
+
+def _needed(probe: Probe, wanted_pts: list[int], places: Mapping[int, int]) -> tuple[NDArray[np.bool_], set[int]]:
+    """Which packets to decode for the wanted times, and the times of the key frames where decoding starts.
+
+    A picture depends on nothing before the last key frame that comes before it both in the file and on screen: a picture
+    shown before the key frame it follows in the file (open group) needs the key frame before.
+    """
+    table = probe.packets
+    need = np.zeros(len(table), bool)
+    keys = np.flatnonzero(table.key)
+    starts: set[int] = set()
+    for pts in wanted_pts:
+        place = places[pts]
+        before = keys[keys <= place]
+        before = before[table.pts[before] <= pts]
+        if not len(before):
+            raise DistrustError("a frame comes before the first key frame")
+        start = int(before[-1])
+        need[start : place + 1] = True
+        starts.add(start)
+    return need, starts
+
+
+def _by_time(container: Any, probe: Probe, wanted: list[int], notes: Notes, beat: Beat) -> Iterator[tuple[int, Any]]:
+    """Decode only the ranges that hold wanted frames, and give those: (index, raw frame).
+
+    Raises
+    ------
+    DistrustError
+        If packets or key frames are not what the table says.
+    """
+    places = _positions(probe)
+    wanted_pts = {int(probe.pts[index]): index for index in wanted}
+    need, starts = _needed(probe, list(wanted_pts), places)
+    wanted_places = {places[pts] for pts in wanted_pts}
+    table = probe.packets
+    keys_unseen = {int(table.pts[start]) for start in starts if table.shown[start]}
+    # "Not a reference" is exact in H.264 (nal_ref_idc = 0); in other codecs it is weaker or cheap to decode anyway.
+    may_skip = probe.codec in ("h264", "libx264")
+    feed = _Feed(container, probe, notes, beat)
+    last = int(np.flatnonzero(need)[-1])
+
+    def sort_out(frames: list[Any]) -> Iterator[tuple[int, Any]]:
+        for frame in frames:
+            if frame.pts in keys_unseen:
+                if not (frame.key_frame or frame.pict_type.name == "I"):
+                    raise DistrustError("the container calls a frame a key frame that is none")
+                keys_unseen.discard(frame.pts)
+            if frame.is_corrupt and frame.pts in places:
+                feed.bad_positions.append(places[frame.pts])
+            if frame.pts in wanted_pts:
+                yield wanted_pts.pop(frame.pts), frame
+
+    try:
+        for position, packet in feed.packets():
+            if not need[position]:
+                continue
+            if may_skip:
+                feed.context.skip_frame = "DEFAULT" if position in wanted_places or table.key[position] else "NONREF"
+            yield from sort_out(feed.decode(position, packet))
+            if position == last or not need[position + 1]:
+                yield from sort_out(feed.decode(position, None))
+                feed.restart()
+            if position == last:
+                break
+    finally:
+        notes.damaged |= _damaged_indices(probe, feed.bad_positions)
+
+
+def _in_order(container: Any, probe: Probe, wanted: list[int], notes: Notes, beat: Beat) -> Iterator[tuple[int, Any]]:
+    """Decode everything from the start; frames are known by time stamp, or by counting in streams without any.
+
+    Raises
+    ------
+    DistrustError
+        If time stamps go backwards on screen, or packets are not what the table says.
+    """
+    feed = _Feed(container, probe, notes, beat)
+    places = _positions(probe) if probe.timed else {}
+    index_of = {int(pts): index for index, pts in enumerate(probe.pts)}
+    left = set(wanted)
+    count = 0
+
+    def sort_out(frames: list[Any]) -> Iterator[tuple[int, Any]]:
+        nonlocal count
+        for frame in frames:
+            # A packet that failed has no picture; counting on over it keeps the following ones at their places.
+            index = index_of.get(frame.pts, -1) if probe.timed else count + notes.errors
+            count += 1
+            if frame.is_corrupt:
+                feed.bad_positions.append(places.get(frame.pts, index))
+            if index in left:
+                left.discard(index)
+                yield index, frame
+
+    position = 0
+    try:
+        for position, packet in feed.packets():
+            yield from sort_out(feed.decode(position, packet))
+            if not left:
+                return
+        yield from sort_out(feed.decode(position, None))
+    finally:
+        notes.damaged |= _damaged_indices(probe, feed.bad_positions)
+
+
+def _damaged_indices(probe: Probe, bad_positions: list[int]) -> set[int]:
+    """Frames that a fault at these packets may have spoilt: up to the next key frame, and those shown before it."""
+    table = probe.packets
+    keys = np.flatnonzero(table.key)
+    spoilt: set[int] = set()
+    for bad in bad_positions:
+        after = keys[keys > bad]
+        stop = len(table) if not len(after) else int(after[0])
+        places = list(range(bad, stop))
+        if len(after):
+            second = int(after[1]) if len(after) > 1 else len(table)
+            places += [place for place in range(stop, second) if table.pts[place] < table.pts[stop]]
+        spoilt.update(places)
+    if not probe.timed:
+        return {place for place in spoilt if place < len(probe.pts)}
+    times = [int(table.pts[place]) for place in spoilt if place < len(table) and table.shown[place]]
+    return {int(index) for index in np.searchsorted(probe.pts, times)}
+
+
+class _Upright:
+    """Raw frames to upright RGB, with one conversion context for all of them."""
+
+    def __init__(self, probe: Probe, max_pixels: int) -> None:
+        self.probe, self.max_pixels = probe, max_pixels
+        self.reformatter = VideoReformatter()
+
+    def __call__(self, index: int, frame: Any) -> Frame:
+        if frame.width * frame.height > self.max_pixels:
+            size = f"{frame.width}x{frame.height}"
+            raise Refused(
+                "unreadable", "too_large", f"a picture of {size} pixels; the limit is {self.max_pixels} in all"
+            )
+        clockwise = -frame.rotation % 360
+        quarter = round(clockwise / 90) % 4
+        image = self.reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+        return Frame(index, float(self.probe.times_s[index]), np.rot90(image, -quarter), quarter * 90)
+
+
+def decode_pyav(
+    probe: Probe, wanted: NDArray[np.int64], notes: Notes, max_pixels: int, beat: Beat = lambda: None
+) -> Iterator[Frame]:
+    """Frames by time stamp; what that route does not find is looked for in order.
+
+    Gives each wanted frame at most once. A frame that no route finds is missing from what is given, never replaced.
+
+    Raises
+    ------
+    DistrustError
+        If the file is not what its packets promise; frames given before are void.
+    """
+    if not probe.timed:
+        yield from decode_in_order(probe, wanted, notes, max_pixels, beat)
+        return
+    left = wanted.tolist()
+    upright = _Upright(probe, max_pixels)
+    with opened(probe.path) as container:
+        for index, raw in _by_time(container, probe, left.copy(), notes, beat):
+            left.remove(index)
+            yield upright(index, raw)
+    if left:
+        notes.message = f"{len(left)} frames were not found by time stamp and looked for in order"
+        yield from decode_in_order(probe, np.array(left, np.int64), notes, max_pixels, beat)
+
+
+def decode_in_order(
+    probe: Probe, wanted: NDArray[np.int64], notes: Notes, max_pixels: int, beat: Beat = lambda: None
+) -> Iterator[Frame]:
+    """Frames by decoding everything from the start: slow, and needs nothing but the pictures' own order.
+
+    Raises
+    ------
+    DistrustError
+        If time stamps contradict that order; never for a probe that counts.
+    """
+    upright = _Upright(probe, max_pixels)
+    with opened(probe.path) as container:
+        for index, raw in _in_order(container, probe, wanted.tolist(), notes, beat):
+            yield upright(index, raw)
+
+
+Decoder = Callable[[Probe, "NDArray[np.int64]", Notes, int, Beat], Iterator[Frame]]
+
+DECODERS: dict[str, Decoder] = {"auto": decode_pyav, "pyav": decode_pyav}
+"""Decoders by the name that ``--decoder`` takes."""

@@ -1,0 +1,108 @@
+"""Which moments of a video are looked at: times of all frames in, indices of the wanted ones out. Only numpy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rratag.errors import UsageError
+
+TIE_S = 1e-6
+"""A frame whose time is this close after the moment asked for (seconds) counts as shown at it: rounding is no reason
+to take the frame before."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many frames of a video are taken, and where.
+
+    Exactly one of ``frames`` (that many equal time slices, the middle of each) and ``fps`` (that many frames per
+    second) is given; ``max_frames`` bounds the latter.
+
+    Raises
+    ------
+    UsageError
+        If the three do not fit together or are out of range.
+    """
+
+    frames: int | None = 25
+    fps: float | None = None
+    max_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.frames is None) == (self.fps is None):
+            raise UsageError("give either a number of frames or frames per second, not both and not neither")
+        if self.frames is not None and self.frames < 1:
+            raise UsageError(f"the number of frames is {self.frames}; it must be 1 or more")
+        if self.fps is not None and not (math.isfinite(self.fps) and self.fps > 0):
+            raise UsageError(f"frames per second is {self.fps}; it must be a number above 0")
+        if self.max_frames is not None and self.fps is None:
+            raise UsageError("a largest number of frames goes with frames per second only")
+        if self.max_frames is not None and self.max_frames < 1:
+            raise UsageError(f"the largest number of frames is {self.max_frames}; it must be 1 or more")
+
+    def describe(self) -> dict[str, object]:
+        """Everything that decides which frames are taken, as JSON values (part of the spec)."""
+        if self.frames is not None:
+            return {"rule": "middle of equal time slices", "frames": self.frames}
+        return {"rule": "middle of equal time steps", "fps": self.fps, "max_frames": self.max_frames}
+
+
+def wanted_indices(sampling: Sampling, times: NDArray[np.float64], end_s: float) -> NDArray[np.int64]:
+    """Indices of the frames that `sampling` asks for.
+
+    Parameters
+    ----------
+    sampling : frames=F looks at the middle of F equal slices of [times[0], end_s); fps=R at times[0] + (j + 0.5) / R.
+        At each moment the frame shown is taken, the last one whose time is not later.
+    times : of shape [M], presentation times in seconds, sorted, M >= 1
+    end_s : when the last frame stops being shown, in seconds, not before times[-1]
+
+    Returns
+    -------
+    Of shape [T], strictly increasing, in [0, M). Fewer than asked for where two moments show the same frame. At a
+    constant frame rate, frames=F gives floor((2i + 1) * M / (2F)).
+    """
+    if times.ndim != 1 or times.size == 0:
+        raise ValueError(f"times must be a vector with at least one entry, got shape {times.shape}")
+    start, span = float(times[0]), max(end_s - float(times[0]), 0.0)
+    count = sampling.frames
+    if count is None:
+        assert sampling.fps is not None
+        rate = sampling.fps
+        num_steps = math.ceil(span * rate - 0.5 - TIE_S * rate)  # number of j >= 0 with (j + 0.5) / rate < span
+        if sampling.max_frames is None or num_steps <= sampling.max_frames:
+            if num_steps >= 1:
+                return _shown_at(times, start + (np.arange(num_steps) + 0.5) / rate)
+            count = 1  # shorter than half a step: its middle
+        else:
+            count = sampling.max_frames
+    return _shown_at(times, start + (2 * np.arange(count) + 1) * (span / (2 * count)))
+
+
+def _shown_at(times: NDArray[np.float64], moments: NDArray[np.float64]) -> NDArray[np.int64]:
+    shown = np.searchsorted(times, moments + TIE_S, side="right") - 1
+    return np.unique(np.clip(shown, 0, len(times) - 1)).astype(np.int64)
+
+
+def slice_bounds(num_cached: int, num_slices: int) -> NDArray[np.int64]:
+    """Equal slices of the cached frames, for the draws of training.
+
+    Returns
+    -------
+    Of shape [num_slices, 2]: first index and one past the last. No slice is empty: with fewer frames than slices,
+    neighbouring slices share a frame.
+    """
+    if num_cached < 1 or num_slices < 1:
+        raise ValueError(f"need at least one frame and one slice, got {num_cached} and {num_slices}")
+    edges = np.arange(num_slices + 1, dtype=np.int64) * num_cached // num_slices
+    return np.stack([edges[:-1], np.maximum(edges[1:], edges[:-1] + 1)], axis=1)
+
+
+def random_frames(num_cached: int, num_slices: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """One random index in each of `num_slices` equal slices: of shape [num_slices], not decreasing."""
+    bounds = slice_bounds(num_cached, num_slices)
+    return rng.integers(bounds[:, 0], bounds[:, 1])

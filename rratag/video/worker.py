@@ -1,0 +1,254 @@
+"""The process that decodes: it may crash, hang or be killed, and nothing of value is lost.
+
+Reads jobs from its standard input, answers on its standard output, puts pictures into the memory shared with the pool.
+Imports neither torch nor h5py. Started by the pool as ``python -m rratag.video.worker``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import mmap
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rratag.video.decode import DECODERS, DistrustError, Frame, Notes, decode_in_order
+from rratag.video.gate import Fault, Refused, gate
+from rratag.video.plan import Sampling, wanted_indices
+from rratag.video.probe import Probe, probe
+from rratag.video.wire import Inbox, send
+
+HASH_CHUNK = 1 << 20
+BEAT_S = 0.5
+"""How often a busy worker says that it is alive, in seconds."""
+MAX_SLOTS = 8
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video to decode."""
+
+    path: str
+    sampling: Sampling
+    decoder: str
+    max_pixels: int
+
+
+@dataclass
+class Outcome:
+    """How a job ended: the receipt's fields as far as the worker knows them."""
+
+    status: str
+    reason: str = ""
+    message: str = ""
+    decoder: str = ""
+    fallback_from: str = ""
+    frames_wanted: int = 0
+    frames_decoded: int = 0
+    frames_damaged: int = 0
+    duration_s: float | None = None
+    width: int = 0
+    height: int = 0
+    rotation: int = 0
+
+
+class Worker:
+    """Serves jobs one after another until the pool closes the pipe."""
+
+    def __init__(self, source: int, sink: int, ring: mmap.mmap) -> None:
+        self.sink, self.ring = sink, ring
+        self.inbox: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+        self.last_beat = 0.0
+        self.slots: list[int] = []
+        self.slot_bytes = 0
+        self.slots_in_use = 0
+        threading.Thread(target=self._listen, args=(source,), daemon=True).start()
+
+    def _listen(self, source: int) -> None:
+        """Pass messages on; leave at once when the pool is gone, whatever the main thread is doing."""
+        inbox = Inbox(source)
+        while inbox.fill():
+            while (message := inbox.next()) is not None:
+                self.inbox.put(message)
+        os._exit(0)
+
+    def serve(self) -> None:
+        send(self.sink, ("ready",))
+        while True:
+            message = self.inbox.get()
+            if message[0] == "free":
+                self._free(message[1])
+                continue
+            job: Job = message[1]
+            try:
+                outcome = self._run(job)
+            except Refused as refusal:
+                outcome = _failed(refusal.fault)
+            except MemoryError:
+                outcome = Outcome("out_of_memory", "limit", "a picture or the file's index did not fit into memory")
+            except Exception as error:  # the decoders are native code: whatever they throw is about this file
+                outcome = Outcome("unreadable", "corrupt", f"{type(error).__name__}: {error}")
+            send(self.sink, ("done", outcome))
+
+    def beat(self) -> None:
+        now = time.monotonic()
+        if now - self.last_beat >= BEAT_S:
+            self.last_beat = now
+            send(self.sink, ("alive",))
+
+    def _run(self, job: Job) -> Outcome:
+        path = Path(job.path)
+        fault = gate(path)
+        if fault is not None:
+            return _failed(fault)
+        before = _stat(path)
+        send(self.sink, ("size", *before))
+        send(self.sink, ("digest", self._digest(path)))
+        answer = self.inbox.get()
+        while answer[0] == "free":
+            self._free(answer[1])
+            answer = self.inbox.get()
+        if answer[0] == "skip":
+            return Outcome("ok")
+        outcome = self._decode(path, job)
+        if _stat(path) != before:
+            return Outcome("changed_while_read", message="size or time of change differ before and after reading")
+        return outcome
+
+    def _digest(self, path: Path) -> str:
+        digest = hashlib.sha256()
+        with open(path, "rb", buffering=0) as file:
+            while chunk := file.read(HASH_CHUNK):
+                digest.update(chunk)
+                self.beat()
+        return digest.hexdigest()
+
+    def _decode(self, path: Path, job: Job) -> Outcome:
+        """Try the routes until one is trusted: the decoder asked for, everything in order, and that by counting."""
+        found = probe(path, job.max_pixels, self.beat)
+        routes = [(DECODERS[job.decoder], found), (decode_in_order, found), (decode_in_order, found.counted())]
+        said = ""
+        for route, view in routes:
+            wanted = wanted_indices(job.sampling, view.times_s, view.end_s)
+            send(self.sink, ("plan", len(wanted), view.end_s - float(view.times_s[0])))
+            outcome, notes = Outcome("ok", frames_wanted=len(wanted)), Notes(message=said)
+            try:
+                delivered = self._deliver_all(route(view, wanted, notes, job.max_pixels, self.beat), outcome)
+                return _judge(outcome, view, notes, delivered)
+            except DistrustError as problem:
+                said = f"decoded in order: {problem}"
+        return Outcome("unreadable", "corrupt", said)
+
+    def _deliver_all(self, frames: Iterator[Frame], outcome: Outcome) -> set[int]:
+        """Pass the frames on; the indices of those that came."""
+        delivered: set[int] = set()
+        for frame in frames:
+            if not delivered:
+                outcome.height, outcome.width = frame.image.shape[:2]
+                outcome.rotation = frame.rotation
+            self._deliver(frame)
+            delivered.add(frame.index)
+        return delivered
+
+    def _deliver(self, frame: Frame) -> None:
+        offset = self._take_slot(frame.image.nbytes)
+        shape = frame.image.shape
+        view = np.frombuffer(self.ring, np.uint8, frame.image.size, offset).reshape(shape)
+        np.copyto(view, frame.image)
+        send(self.sink, ("frame", offset, shape, frame.index, frame.time_s))
+
+    def _take_slot(self, num_bytes: int) -> int:
+        """Offset of a free slot, waiting for the pool to free one; slots grow when a larger picture comes."""
+        while num_bytes > self.slot_bytes and self.slots_in_use:
+            self._await_free()
+        if num_bytes > self.slot_bytes:
+            if num_bytes > len(self.ring):
+                raise Refused(
+                    "unreadable", "too_large", f"a picture of {num_bytes} bytes; the limit is {len(self.ring)}"
+                )
+            self.slot_bytes = num_bytes
+            count = min(MAX_SLOTS, len(self.ring) // num_bytes)
+            self.slots = [slot * num_bytes for slot in range(count)]
+        while not self.slots:
+            self._await_free()
+        self.slots_in_use += 1
+        return self.slots.pop()
+
+    def _await_free(self) -> None:
+        message = self.inbox.get()
+        self._free(message[1])
+
+    def _free(self, offset: int) -> None:
+        self.slots_in_use -= 1
+        self.slots.append(offset)
+
+
+def _failed(fault: Fault) -> Outcome:
+    return Outcome(fault.status, fault.reason, fault.message)
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError as error:
+        raise Refused("vanished", message="the file went away while it was read") from error
+    return status.st_size, status.st_mtime_ns
+
+
+def _judge(outcome: Outcome, found: Probe, notes: Notes, delivered: set[int]) -> Outcome:
+    """Set status and counts once everything that can be decoded has been."""
+    outcome.decoder, outcome.fallback_from = notes.decoder, notes.fallback_from
+    outcome.frames_decoded = len(delivered)
+    outcome.frames_damaged = len(delivered & notes.damaged)
+    outcome.duration_s = found.end_s - float(found.times_s[0])
+    said = [notes.message] if notes.message else []
+    if not delivered:
+        outcome.status, outcome.reason = "unreadable", "corrupt"
+        said.append(f"no frame could be decoded: {notes.last_error or 'the decoder gave no picture'}")
+    elif len(delivered) < outcome.frames_wanted:
+        outcome.status, outcome.reason = "partial", "frames"
+        said.append(f"{len(delivered)} of {outcome.frames_wanted} frames")
+    elif outcome.frames_damaged:
+        outcome.status, outcome.reason = "partial", "damaged"
+        said.append(f"damaged {outcome.frames_damaged} of {len(delivered)} frames")
+    elif found.cut_off:
+        outcome.status, outcome.reason = "partial", "cut_off"
+        promised = "" if found.duration_s is None else f" of {found.duration_s:.1f} s"
+        said.append(f"the file ends after {found.end_s:.1f} s{promised}")
+    outcome.message = "; ".join(said)
+    return outcome
+
+
+def _die_with_parent(parent: int) -> None:
+    """Ask Linux to kill this process when the pool dies; elsewhere the closed pipe does it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def main() -> None:
+    """Serve the pool that started this process: arguments are the ring's descriptor, its size, and the pool's id."""
+    ring_descriptor, ring_bytes, parent = (int(argument) for argument in sys.argv[1:4])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the pool, which ends its workers
+    _die_with_parent(parent)
+    source, sink = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)  # what native code prints must not reach the messages
+    Worker(source, sink, mmap.mmap(ring_descriptor, ring_bytes)).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Figures against slow loops, scikit-learn, and cases worked by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from rratag.evaluate.metrics import (
+    average_precision,
+    macro_mean_average_precision,
+    mean_per_class_accuracy,
+    ranks,
+    top_k_accuracy,
+)
+
+SCORES = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.4, 0.5, 0.1], [0.6, 0.3, 0.1]])
+LABELS = np.array([0, 1, 0, 0])
+
+
+def test_ranks_by_hand() -> None:
+    assert ranks(SCORES, LABELS).tolist() == [0, 1, 1, 0]
+
+
+def test_equal_scores_go_to_the_lower_class_number() -> None:
+    tied = np.full((3, 3), 0.25)
+    assert ranks(tied, np.array([0, 1, 2])).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("k", "share"), [(1, 0.5), (2, 1.0), (5, 1.0)])
+def test_top_k_accuracy_by_hand(k: int, share: float) -> None:
+    assert top_k_accuracy(SCORES, LABELS, k) == share
+
+
+def test_mean_per_class_accuracy_counts_classes_not_videos_and_only_those_with_videos() -> None:
+    # class 0: 2 of 3; class 1: 0 of 1; class 2 has no video
+    assert mean_per_class_accuracy(SCORES, LABELS) == pytest.approx((2 / 3 + 0) / 2)
+
+
+def test_average_precision_by_hand() -> None:
+    # found at places 1 and 3: (1/1 + 2/3) / 2
+    assert average_precision(np.array([0.9, 0.8, 0.7, 0.1]), np.array([True, False, True, False])) == pytest.approx(5 / 6)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_average_precision_equals_that_of_scikit_learn_with_ties(data: st.DataObject) -> None:
+    from sklearn.metrics import average_precision_score
+
+    scores = data.draw(hnp.arrays(np.float64, st.integers(1, 12), elements=st.sampled_from([0.0, 0.1, 0.5, 0.9])))
+    relevant = data.draw(hnp.arrays(np.bool_, len(scores)))
+    if relevant.any():
+        assert average_precision(scores, relevant) == pytest.approx(average_precision_score(relevant, scores))
+
+
+def test_macro_mean_average_precision_is_the_mean_over_classes_with_videos() -> None:
+    first = average_precision(SCORES[:, 0], LABELS == 0)
+    second = average_precision(SCORES[:, 1], LABELS == 1)
+    assert macro_mean_average_precision(SCORES, LABELS) == pytest.approx((first + second) / 2)
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels"),
+    [
+        (SCORES, LABELS[:3]),
+        (SCORES[0], LABELS),
+        (SCORES[:0], LABELS[:0]),
+        (SCORES, np.array([0, 1, 0, 3])),
+        (SCORES, np.array([0, 1, 0, -1])),
+        (np.where(SCORES > 0.6, np.nan, SCORES), LABELS),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(scores: np.ndarray, labels: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"expected|finite"):
+        macro_mean_average_precision(scores, labels)
+
+
+def test_k_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="got 0"):
+        top_k_accuracy(SCORES, LABELS, 0)
