@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -46,7 +47,7 @@ class Model:
     head_config : what `head` is
     class_names : name of each class, in the order of the logits
     meaning : of the features that the head takes (:class:`rratag.features.spec.Spec`)
-    spec_request : how to extract such features again: ``backbone``, ``weights``, ``input_size``, ``crops``, ``sampling``
+    spec_request : how to extract such features again: backbone, weights, input size, crops, sampling
     info : further JSON values: ``compute`` of the training features, ``random_backbone``, training settings
     """
 
@@ -167,7 +168,16 @@ def _contents(model: Model, metrics: dict[str, Any], history: Sequence[dict[str,
 
 
 def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+    return (json.dumps(_finite(value), indent=1, allow_nan=False) + "\n").encode()
+
+
+def _finite(value: Any) -> Any:
+    """`value` with null for numbers that JSON does not have, e.g. the accuracy of a class that was never tested."""
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
@@ -252,7 +262,7 @@ def _read_weights(path: Path, sha256: str, expected: dict[str, Tensor]) -> dict[
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ModelError(f"{path}: damaged (not the weights that {CONFIG_FILE} names); train again")
     try:
-        found = safetensors.torch.load(content)
+        found: dict[str, Tensor] = safetensors.torch.load(content)
     except (SafetensorError, ValueError, KeyError) as error:
         raise ModelError(f"{path}: damaged (not safetensors); train again") from error
     if {name: (one.shape, one.dtype) for name, one in found.items()} != {

@@ -11,6 +11,9 @@ import typer
 from rratag import config
 
 if TYPE_CHECKING:
+    from rratag.features.spec import Spec
+    from rratag.model import Model
+    from rratag.tag.rows import About
     from rratag.video.plan import Sampling
 
 Inputs = Annotated[
@@ -134,3 +137,11 @@ def compression(name: str) -> str:
 def absolute(path: Path) -> Path:
     """`path` from the root, links kept, ``~`` resolved."""
     return path.expanduser().absolute()
+
+
+def about(model: Model, spec: Spec, top: int, score: str) -> About:
+    """What all tags of a run have in common."""
+    from rratag.tag.writers import About
+
+    names = {"head": model.head_config.to_json(), "class_names": model.class_names, "info": model.info}
+    return About(names, spec.meaning, spec.compute, model.head.config.num_glimpses, top, score)

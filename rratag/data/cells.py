@@ -8,10 +8,13 @@ File names arrive as ``str`` with PEP 383 surrogates for bytes that are not UTF-
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _SPECIAL = re.compile(r"[\ud800-\udfff]|\\(?=x5c|x[89a-f][0-9a-f]|ud[89a-f][0-9a-f]{2})")
 _ESCAPED = re.compile(r"\\(?:x(5c|[89a-f][0-9a-f])|u(d[89a-f][0-9a-f]{2}))")
 _EXECUTED = re.compile(r"'*[=+\-@\t\r\n]")
+_QUOTE = '"'
+_NEEDS_QUOTES = frozenset(',"\r\n')
 _PROTECTED = re.compile(r"'+[=+\-@\t\r\n]")
 
 
@@ -36,6 +39,17 @@ def neutralise(cell: str) -> str:
 def restore(cell: str) -> str:
     """Undo `neutralise` exactly."""
     return cell[1:] if _PROTECTED.match(cell) else cell
+
+
+def csv_line(cells: Iterable[str]) -> str:
+    """One line of CSV with its end."""
+    # by hand: csv.writer leaves a carriage return unquoted on some Python versions
+    return ",".join(f'"{c.replace(_QUOTE, _QUOTE * 2)}"' if _NEEDS_QUOTES & set(c) else c for c in cells) + "\n"
+
+
+def text_cell(value: str) -> str:
+    """`value` as a CSV cell holds it: escaped and neutralised."""
+    return neutralise(escape(value))
 
 
 def _written(found: re.Match[str]) -> str:

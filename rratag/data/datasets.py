@@ -171,7 +171,7 @@ def collate(maps: Sequence[NDArray[np.float16]]) -> tuple[Tensor, Tensor | None]
     features = (torch.zeros if padded else torch.empty)(len(maps), *largest)
     mask = torch.zeros(len(maps), *largest[:3], dtype=torch.bool) if padded else None
     for row, (N, h, w, _) in enumerate(shapes):
-        features[row, :N, :h, :w] = torch.from_numpy(np.ascontiguousarray(maps[row]))
+        features[row, :N, :h, :w] = torch.from_numpy(maps[row])
         if mask is not None:
             mask[row, :N, :h, :w] = True
     return features, mask

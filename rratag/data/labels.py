@@ -66,6 +66,8 @@ def class_names(instances: Iterable[Instance]) -> list[str]:
 def from_folders(ids_to_keys: Mapping[str, str]) -> list[Instance]:
     """Label every video with the first folder below the root; a video directly in the root is unlabelled.
 
+    Spaces around a folder's name do not belong to the label, as in a label file.
+
     Parameters
     ----------
     ids_to_keys : ids of the cached videos with their keys
@@ -75,7 +77,7 @@ def from_folders(ids_to_keys: Mapping[str, str]) -> list[Instance]:
     One instance per video, sorted by id.
     """
     return [
-        Instance(video, key, video.split("/", 1)[0] if "/" in video else None)
+        Instance(video, key, (video.split("/", 1)[0].strip() or None) if "/" in video else None)
         for video, key in sorted(ids_to_keys.items(), key=lambda item: os.fsencode(item[0]))
     ]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -60,21 +60,21 @@ def split(instances: Sequence[Instance], fractions: Mapping[str, float] | None =
     """
     shares = _checked(FRACTIONS if fractions is None else fractions)
     _check_classes({instance.label for instance in instances}, "")
-    given = {instance.split for instance in instances if instance.label is not None}
-    opened = list(instances)
-    if not given & {"", "validation"} and {"train", "validation"} <= shares.keys():
-        opened = [replace(one, split="") if one.split == "train" else one for one in instances]
+    rows = [row for row, one in enumerate(instances) if one.label is not None]
+    _check_groups([instances[row] for row in rows])
+    parts = ["" if one.label is None else one.split for one in instances]
+    if not {parts[row] for row in rows} & {"", "validation"} and {"train", "validation"} <= shares.keys():
+        rows = [row for row in rows if parts[row] == "train"]
+        parts = [part if part != "train" else "" for part in parts]
         rest = shares["train"] + shares["validation"]
         shares = {part: shares[part] / rest for part in ("train", "validation")}
-    units = _units(opened)
-    parts = _assign(units, shares, seed, single="train")
-    found = ["" if one.label is None else one.split for one in opened]
-    for unit, part in zip(units, parts, strict=True):
+    units = _units(instances, rows, parts)
+    for unit, part in zip(units, _assign(units, shares, seed, single="train"), strict=True):
         for member in unit.members:
-            found[member] = found[member] or part
-    result = [replace(one, split=part) for one, part in zip(instances, found, strict=True)]
+            parts[member] = parts[member] or part
+    result = [replace(one, split=part) for one, part in zip(instances, parts, strict=True)]
     _check_classes({one.label for one in result if one.split == "train"}, " in the train part")
-    return Split(result, _warnings(result, units))
+    return Split(result, _warnings(result))
 
 
 def folds(instances: Sequence[Instance], num_folds: int, seed: int = 0) -> list[list[Instance]]:
@@ -98,9 +98,9 @@ def folds(instances: Sequence[Instance], num_folds: int, seed: int = 0) -> list[
     """
     if num_folds < 2:
         raise UsageError(f"{num_folds} folds: at least 2 are needed")
-    labelled = [replace(one, split="") for one in instances if one.label is not None]
+    labelled = [one for one in instances if one.label is not None]
     _check_classes({one.label for one in labelled}, "")
-    units = _units(labelled)
+    units = _units(labelled, range(len(labelled)), [""] * len(labelled))
     parts = _assign(units, {str(fold): 1 / num_folds for fold in range(num_folds)}, seed, single="")
     num_tested = sum(part != "" for part in parts)
     if num_tested < num_folds:
@@ -133,7 +133,10 @@ def _check_classes(labels: set[str | None], where: str) -> None:
         raise LabelError(f"{found}{where}; at least two classes are needed: one folder per tag, or --labels FILE")
 
 
-def _warnings(instances: Sequence[Instance], units: Sequence[_Unit]) -> list[str]:
+def _warnings(instances: Sequence[Instance]) -> list[str]:
+    """One line per class that cannot be learnt or judged, one for all contents on two sides."""
+    rows = [row for row, one in enumerate(instances) if one.label is not None]
+    units = _units(instances, rows, [one.split for one in instances])
     trained = {one.label for one in instances if one.split == "train"}
     counts = Counter(label for unit in units for label in unit.labels)
     lines = []
@@ -168,8 +171,12 @@ class _Unit:
     fixed: str
 
 
-def _units(instances: Sequence[Instance]) -> list[_Unit]:
-    """Connected components of labelled instances under equal video, equal content, equal group; sorted by name."""
+def _units(instances: Sequence[Instance], rows: Iterable[int], parts: Sequence[str]) -> list[_Unit]:
+    """Connected components of `rows` under equal video, equal content, equal group; sorted by name.
+
+    `parts` holds the part that is already settled for each instance, or "".
+    """
+    rows = list(rows)
     parent: dict[tuple[str, str], tuple[str, str]] = {}
 
     def top(node: tuple[str, str]) -> tuple[str, str]:
@@ -179,22 +186,20 @@ def _units(instances: Sequence[Instance]) -> list[_Unit]:
             node = parent[node]
         return node
 
-    labelled = [row for row, one in enumerate(instances) if one.label is not None]
-    _check_groups([instances[row] for row in labelled])
-    for row in labelled:
+    for row in rows:
         one = instances[row]
         for kind, value in (("key", one.key), ("group", one.group)):
             if value:
                 parent[top((kind, value))] = top(("video", one.video))
     together: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for row in labelled:
+    for row in rows:
         together[top(("video", instances[row].video))].append(row)
-    return sorted((_unit(instances, members) for members in together.values()), key=lambda unit: unit.name)
+    return sorted((_unit(instances, members, parts) for members in together.values()), key=lambda unit: unit.name)
 
 
-def _unit(instances: Sequence[Instance], members: list[int]) -> _Unit:
+def _unit(instances: Sequence[Instance], members: list[int], parts: Sequence[str]) -> _Unit:
     ours = [instances[member] for member in members]
-    fixed = sorted({one.split for one in ours if one.split}, key=PARTS.index)
+    fixed = sorted({parts[member] for member in members if parts[member]}, key=PARTS.index)
     # by content rather than by name, so that a renamed folder is divided as before
     name = min(f"{one.key} {one.video if not one.key else ''}" for one in ours)
     return _Unit(name, tuple(members), dict(Counter(str(one.label) for one in ours)), fixed[0] if fixed else "")

@@ -40,14 +40,15 @@ class Evaluation:
 
     ``ensemble`` are the figures of Eq. 6, ``concatenation`` of Eq. 4; ``glimpse_accuracy`` is the top-1 accuracy of
     each of the K glimpses by itself; ``confused_pairs`` (by ensemble scores) come most frequent first. ``num_classes``
-    counts the model's classes, ``num_classes_seen`` those that the labels hold.
+    counts the model's classes, ``num_classes_seen`` those that the labels hold. ``concatenation`` is None where only
+    the ensemble scores are known.
     """
 
     num_videos: int
     num_classes: int
     num_classes_seen: int
     ensemble: ScoreMetrics
-    concatenation: ScoreMetrics
+    concatenation: ScoreMetrics | None
     glimpse_accuracy: list[float]
     confused_pairs: list[ConfusedPair]
 
@@ -89,7 +90,7 @@ def evaluate(predictions: Sequence[Prediction], labels: Sequence[str], top_pairs
 
 def evaluate_scores(
     ensemble: NDArray[np.floating],
-    concatenation: NDArray[np.floating],
+    concatenation: NDArray[np.floating] | None,
     glimpses: NDArray[np.floating],
     labels: NDArray[np.integer],
     class_names: Sequence[str],
@@ -99,7 +100,7 @@ def evaluate_scores(
 
     Parameters
     ----------
-    ensemble, concatenation : of shape (B, classes)
+    ensemble, concatenation : of shape (B, classes); None if unknown
     glimpses : of shape (B, K, classes)
     labels : of shape (B,), in [0, classes)
     """
@@ -110,7 +111,7 @@ def evaluate_scores(
         num_classes=len(class_names),
         num_classes_seen=len(np.unique(labels)),
         ensemble=_metrics(ensemble, labels),
-        concatenation=_metrics(concatenation, labels),
+        concatenation=None if concatenation is None else _metrics(concatenation, labels),
         glimpse_accuracy=[top_k_accuracy(glimpses[:, k], labels) for k in range(glimpses.shape[1])],
         confused_pairs=confused_pairs(matrix, class_names, top_pairs),
     )

@@ -192,7 +192,7 @@ def load(
     backbone.network.eval().requires_grad_(False)
     backbone.preprocessing = backbone.preprocessing.at(input_size)
     backbone.to(torch.device("cpu"), torch.float32)
-    return _measure(backbone)
+    return _fold(_measure(backbone))
 
 
 def _measure(backbone: Backbone) -> Backbone:
@@ -216,6 +216,19 @@ def _measure(backbone: Backbone) -> Backbone:
     return backbone
 
 
+def _fold(backbone: Backbone) -> Backbone:
+    """Fold BatchNorm into the convolutions, checked on a picture of noise."""
+    import torch
+
+    from rratag.features.folding import fold
+
+    generator = torch.Generator().manual_seed(RANDOM_SEED)
+    side = backbone.preprocessing.input_size
+    noise = torch.randint(0, 256, (1, side, side, 3), dtype=torch.uint8, generator=generator)
+    backbone.network = fold(backbone.network, backbone._features, backbone.normalise(noise))
+    return backbone.to(torch.device("cpu"), torch.float32)
+
+
 def _bundled(name: str, weights: str | None, download: bool) -> Backbone:
     if weights is not None:
         return _timm(BUNDLED_TAG, weights, download, shown=name)
@@ -236,7 +249,6 @@ def _bundled(name: str, weights: str | None, download: bool) -> Backbone:
 
 
 def _torchvision(name: str, weights: str | None, download: bool) -> Backbone:
-    import torch
     from torchvision import models
 
     short = name.removeprefix("tv:")
@@ -265,7 +277,6 @@ def _torchvision(name: str, weights: str | None, download: bool) -> Backbone:
         tuple(transform.std),
     )
     digest = _state_digest(network.state_dict()) if path is None else file_digest(path)
-    del torch
     return Backbone(name, network, preprocessing, digest, 0, 0, path is None, family.features, family.classify)
 
 

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ def individual_loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None
     -----
     A sum, as in the paper: gradients grow with K.
     """
-    B, K, _ = logits.shape
+    K = logits.shape[1]
     return K * functional.cross_entropy(logits.flatten(0, 1), labels.repeat_interleave(K), class_weights)
 
 
@@ -40,7 +41,7 @@ def ensemble_loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None =
 
     Notes
     -----
-    Log of a mean of probabilities, by logsumexp over glimpses minus log K: probabilities that underflow keep a gradient.
+    Log of a mean of probabilities, by logsumexp over glimpses minus log K: what underflows keeps its gradient.
     """
     log_mean = logits.log_softmax(-1).logsumexp(1) - math.log(logits.shape[1])  # (B, num_classes)
     return functional.nll_loss(log_mean, labels, class_weights)
@@ -99,12 +100,7 @@ class Loss:
 
 def _decimal(weight: float) -> str:
     """Shortest decimal that reads back as `weight`, without an exponent."""
-    text = repr(weight)
-    if "e" in text:
-        digits, exponent = text.split("e")
-        places = len(digits.partition(".")[2]) - int(exponent)
-        text = f"{weight:.{max(places, 0)}f}"
-    return text.removesuffix(".0")
+    return format(Decimal(repr(weight)), "f").removesuffix(".0")
 
 
 def parse_loss(text: str) -> Loss:

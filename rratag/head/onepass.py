@@ -80,10 +80,10 @@ def attention_weights(logits: Tensor, layout: Layout, attention: str) -> Tensor:
         logits = logits.masked_fill(~mask.unsqueeze(1), torch.finfo(logits.dtype).min)
     if attention == "spatiotemporal":
         return logits.softmax(-1)
-    frames = logits.unflatten(-1, (layout.num_frames, -1)).softmax(-1)  # (B, G, N, hw)
+    frames = logits.reshape(B, G, layout.num_frames, -1).softmax(-1)  # (B, G, N, hw)
     if mask is None:
         return frames.flatten(2) / layout.num_frames
-    real = mask.unflatten(-1, (layout.num_frames, -1)).any(-1)  # (B, N)
+    real = mask.reshape(B, layout.num_frames, -1).any(-1).to(logits.dtype)  # (B, N)
     share = real / real.sum(-1, keepdim=True)
     return (frames * share[:, None, :, None]).flatten(2)
 
@@ -92,8 +92,8 @@ def _logits_gradient(weights: Tensor, gradient: Tensor, layout: Layout, attentio
     """Gradient of the attention logits: a * (da - <a, da>), the mean taken inside each softmax."""
     if attention == "spatiotemporal":
         return weights * (gradient - (weights * gradient).sum(-1, keepdim=True))
-    a = weights.unflatten(-1, (layout.num_frames, -1))
-    da = gradient.unflatten(-1, (layout.num_frames, -1))
+    a = weights.reshape(*weights.shape[:2], layout.num_frames, -1)
+    da = gradient.reshape(a.shape)
     total = a.sum(-1, keepdim=True)  # 1/N; 0 in a frame that is all padding
     mean = (a * da).sum(-1, keepdim=True) / total.clamp_min(torch.finfo(total.dtype).tiny)
     return (a * (da - mean)).flatten(2)
@@ -121,10 +121,11 @@ class _OnePass(torch.autograd.Function):
         relu: bool,
         attention: str,
         statistics: bool,
+        overwrite: bool,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         B, P, C = x.shape
         G = len(queries)
-        y = x.new_empty(0) if scale is None else torch.empty_like(x)
+        y = x.new_empty(0) if scale is None else x if overwrite else torch.empty_like(x)
         weights = queries.new_empty(B, G, P)
         summaries = queries.new_empty(B, G, C)
         mean, var = queries.new_empty(2, B if statistics else 0, C)
@@ -173,8 +174,11 @@ class _OnePass(torch.autograd.Function):
                 dshift[rows] = (ones @ dy).squeeze(1)
                 dscale += (ones @ (dy * x[rows])).sum((0, 1))
             if dx is not None:
-                dx[rows] = dy * scale if transformed else dy
-        return dx, dscale, dshift, dqueries, None, None, None, None
+                if transformed and dx.dtype == dy.dtype:
+                    torch.mul(dy, scale, out=dx[rows])
+                else:
+                    dx[rows] = dy * scale if transformed else dy
+        return dx, dscale, dshift, dqueries, None, None, None, None, None
 
 
 def _output_gradient(
@@ -192,7 +196,7 @@ def _output_gradient(
     each channel. But for the first all of these have low rank: they are one matrix product `left^T right`.
     """
     dy, da, ds, dmean, dvar = gradients
-    b, P, C = values.shape
+    b, P, _ = values.shape
     dlogits = None
     left, right = [], []  # (b, rank, P) and (b, rank, C)
     if ds is not None:
@@ -223,7 +227,7 @@ def _output_gradient(
 
 
 def _moments(values: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-    """Mean and variance (b, C) of each video's channels over its real positions; two passes, so that nothing cancels."""
+    """Mean and variance (b, C) of each video's channels over its real positions, in two passes: nothing cancels."""
     average = (1 / layout.counts).unsqueeze(1).expand(-1, 1, values.shape[1])
     mean = torch.bmm(average, values)  # (b, 1, C)
     deviation = _zero_padding(values - mean, layout)
@@ -249,6 +253,7 @@ def one_pass(
     queries: Tensor,
     attention: str = "spatiotemporal",
     statistics: bool = False,
+    overwrite: bool = False,
 ) -> tuple[Maps, Tensor, Tensor]:
     """y = ReLU(x * scale + shift) (Eq. 2), its attention and its summaries (Eq. 1), and its statistics.
 
@@ -259,11 +264,14 @@ def one_pass(
     queries : W_a of the G glimpses at this map, (G, C); G = 0 for statistics alone
     attention : see :func:`attention_weights`
     statistics : whether to gather mean and variance of y
+    overwrite : whether y may take the memory of x, which is then lost; only where no gradient is recorded
 
     Returns
     -------
     y with its statistics, attention (B, G, P), summaries (B, G, C); differentiable once by all tensors.
     """
-    y, weights, summaries, mean, var = _OnePass.apply(x, scale, shift, queries, layout, relu, attention, statistics)
+    y, weights, summaries, mean, var = _OnePass.apply(
+        x, scale, shift, queries, layout, relu, attention, statistics, overwrite
+    )
     values = x if scale is None else y
     return Maps(values, mean if statistics else None, var if statistics else None, layout), weights, summaries

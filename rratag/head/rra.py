@@ -43,10 +43,11 @@ class HeadConfig:
     channels : C of the feature maps
     num_classes : at least 2
     kind : a name in :data:`rratag.head.variants.HEADS`
-    num_glimpses : K, at most 64; ``mean`` has one whatever is asked for
+    num_glimpses : K, at most 64; becomes 1 for the kind ``mean``
     dropout : probability, in [0, 1), on x-hat^k before its classifier only
     input_bn : a BatchNorm-ReLU before the first glimpse: X-bar^1 = ReLU(BN(X)) instead of X
-    attention : one softmax over all positions, one per frame and the mean over frames, or none
+    attention : one softmax over all positions, one per frame and the mean over frames, or equal weights (in the kind
+        ``mean`` always)
     norm, relu : whether Eq. 2 has its BatchNorm and its ReLU; `input_bn` is not touched by them
     reduction : a name in :data:`REDUCTIONS`
     map : whether glimpse k+1 reduces X-bar^k (``chained``) or X-bar^1 (``original``)
@@ -70,6 +71,9 @@ class HeadConfig:
     map: str = "chained"
 
     def __post_init__(self) -> None:
+        if self.kind == "mean":
+            object.__setattr__(self, "num_glimpses", 1)
+            object.__setattr__(self, "attention", "mean")
         for name, accepted in (("attention", ATTENTIONS), ("reduction", tuple(REDUCTIONS)), ("map", MAPS)):
             value = getattr(self, name)
             if value not in accepted:
@@ -96,12 +100,12 @@ class HeadConfig:
         UsageError
             If a value is not accepted.
         """
-        types = {"int": int, "str": str, "bool": bool, "float": (int, float)}
+        types: dict[str, tuple[type, ...]] = {"int": (int,), "str": (str,), "bool": (bool,), "float": (int, float)}
         known = {field.name: types[str(field.type)] for field in fields(cls)}
         if not isinstance(data, dict) or data.keys() != known.keys():
             raise ValueError(f"a head has the fields {', '.join(known)}")
         for name, value in data.items():
-            if not isinstance(value, known[name]) or (isinstance(value, bool) and known[name] is not bool):
+            if not isinstance(value, known[name]) or (isinstance(value, bool) and bool not in known[name]):
                 raise ValueError(f"{name} is {value!r}")
         return cls(**data)
 
@@ -230,7 +234,9 @@ class Glimpse(nn.Module):
         # small: training starts near mean pooling, and parallel queries start apart
         self.queries = None if attention == "mean" else nn.Parameter(torch.randn(num_queries, channels) * 0.01)
 
-    def forward(self, maps: Maps, reduction: Tensor | None, statistics: bool) -> tuple[Maps, Tensor, Tensor]:
+    def forward(
+        self, maps: Maps, reduction: Tensor | None, *, statistics: bool = False, overwrite: bool = False
+    ) -> tuple[Maps, Tensor, Tensor]:
         """Reduce and attend.
 
         Parameters
@@ -238,6 +244,7 @@ class Glimpse(nn.Module):
         maps : X^k
         reduction : x-tilde^k (B, C), or None
         statistics : whether a BatchNorm will want those of the result
+        overwrite : whether the result may take the memory of `maps`
 
         Returns
         -------
@@ -259,6 +266,7 @@ class Glimpse(nn.Module):
             queries=queries,
             attention=self.attention,
             statistics=statistics,
+            overwrite=overwrite,
         )
 
 
@@ -289,20 +297,22 @@ class GlimpseHead(nn.Module):
         ValueError
             If a shape does not fit.
         """
-        if features.ndim != 5 or features.shape[-1] != self.config.channels:
+        if features.ndim != 5 or features.shape[-1] != self.config.channels or 0 in features.shape:
             raise ValueError(f"features must be (B, N, h, w, {self.config.channels}), not {tuple(features.shape)}")
         if mask is not None and mask.shape != features.shape[:4]:
             raise ValueError(f"mask must be {tuple(features.shape[:4])}, not {tuple(mask.shape)}")
-        B, N, h, w, C = features.shape
+        _, N, h, w, _ = features.shape
         if self.training or torch.is_grad_enabled():
             logits, attention, summaries = self._classified(features, mask)
         else:
             # a few videos through all glimpses at a time: their maps stay in the cache and memory stays small
+            dtype = next(self.parameters()).dtype
             groups = [
-                self._classified(features[rows], rows_of(mask, rows)) for rows in video_groups(features.flatten(1, 3))
+                self._classified(features[rows].to(dtype), rows_of(mask, rows))
+                for rows in video_groups(features.flatten(1, 3))
             ]
             logits, attention, summaries = (torch.cat(column) for column in zip(*groups, strict=True))
-        return HeadOutput(logits, attention.unflatten(-1, (N, h, w)), summaries)
+        return HeadOutput(logits, attention.reshape(*attention.shape[:2], N, h, w), summaries)
 
     def _classified(self, features: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         attention, summaries = self.glimpses(self._maps(features, mask))
@@ -357,14 +367,18 @@ class RRAHead(GlimpseHead):
     def glimpses(self, maps: Maps) -> tuple[Tensor, Tensor]:
         """See :meth:`GlimpseHead.glimpses`."""
         K = self.config.num_glimpses
-        wanted = self.training and self.config.norm
+        wanted, chained = self.training and self.config.norm, self.config.map == "chained"
         x_bar, attention, x_hat = self.first(maps, None, statistics=wanted and K > 1)  # Eq. 1
         first, attentions, summaries = x_bar, [attention], [x_hat]
         for k, glimpse in enumerate(self.later, start=1):
             x_tilde = self._reduction(k, x_hat.squeeze(1))
-            x = x_bar if self.config.map == "chained" else first
-            chained_on = wanted and self.config.map == "chained" and k < K - 1
-            x_bar, attention, x_hat = glimpse(x, x_tilde, statistics=chained_on)  # Eq. 2, Eq. 1
+            x = x_bar if chained else first
+            x_bar, attention, x_hat = glimpse(  # Eq. 2, Eq. 1
+                x,
+                x_tilde,
+                statistics=wanted and chained and k < K - 1,
+                overwrite=chained and x.values is not maps.values and not torch.is_grad_enabled(),
+            )
             attentions.append(attention)
             summaries.append(x_hat)
         return torch.cat(attentions, 1), torch.cat(summaries, 1)

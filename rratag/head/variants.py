@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -19,21 +19,18 @@ class ParallelHead(GlimpseHead):
 
     def glimpses(self, maps: Maps) -> tuple[Tensor, Tensor]:
         """See :meth:`GlimpseHead.glimpses`."""
-        _, attention, summaries = self.first(maps, None, statistics=False)
+        _, attention, summaries = self.first(maps, None)
         return attention, summaries
 
 
 class MeanHead(ParallelHead):
     """Mean pooling and a linear classifier: one glimpse that looks everywhere.
 
-    Through the BatchNorm-ReLU first if `input_bn`, as the other heads.
+    Through the BatchNorm-ReLU first if `input_bn`, as the other heads. Its configuration says K = 1, equal weights.
     """
 
-    def __init__(self, config: HeadConfig) -> None:
-        super().__init__(replace(config, num_glimpses=1, attention="mean"))
 
-
-HEADS: dict[str, type[GlimpseHead]] = {"rra": RRAHead, "parallel": ParallelHead, "mean": MeanHead}
+HEADS: dict[str, Callable[[HeadConfig], GlimpseHead]] = {"rra": RRAHead, "parallel": ParallelHead, "mean": MeanHead}
 """Accepted `kind` of a :class:`HeadConfig`."""
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SCORES = {"ensemble": "scores", "concat": "concatenation_scores"}
 """``--score``: name on the command line, attribute of `Prediction`."""
 
-GROUP_BYTES = 256 * 2**20
+GROUP_BYTES = 128 * 2**20
 """Maps held at once, as float32: videos of equal map shape among them go through the head together."""
 
 

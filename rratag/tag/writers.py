@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import rratag
 from rratag import files
-from rratag.data.cells import escape, neutralise, restore, unescape
+from rratag.data.cells import csv_line, escape, restore, text_cell, unescape
 from rratag.errors import RratagError, UsageError
 from rratag.records import Receipt
 from rratag.tag.rows import About, Tagged, TagRow, tagged
 
 if TYPE_CHECKING:
     from rratag.tag.predict import Prediction
+
+__all__ = ["WRITERS", "About", "TagRow", "Writer", "read_tags", "write_report", "write_tags", "writer_for"]
 
 FORMAT = "rratag-tags"
 VERSION = 1
@@ -101,10 +103,10 @@ def write_report(out: str | Path, receipts: Iterable[Receipt]) -> None:
     """
     if str(out) != STDOUT:
         _check_place(Path(out), "--report")
-    lines = [_csv_line(field.name for field in fields(Receipt))]
+    lines = [csv_line(field.name for field in fields(Receipt))]
     for receipt in receipts:
         values = ("" if value is None else value for value in asdict(receipt).values())
-        lines.append(_csv_line(_text(value) if isinstance(value, str) else f"{value:.10g}" for value in values))
+        lines.append(csv_line(text_cell(value) if isinstance(value, str) else f"{value:.10g}" for value in values))
     _put(out, "".join(lines).encode())
 
 
@@ -156,7 +158,6 @@ def _by_suffix(path: Path, what: str) -> Writer:
 
 _LEFT = ("video", "status", "reason", "rank", "label", "score")
 _RIGHT = ("time_s", "box", "frames_used", "message")
-_NEEDS_QUOTES = frozenset(',"\r\n')
 
 
 def columns(num_glimpses: int) -> list[str]:
@@ -164,41 +165,28 @@ def columns(num_glimpses: int) -> list[str]:
     return [*_LEFT, *(f"glimpse_{k}" for k in range(1, num_glimpses + 1)), *_RIGHT]
 
 
-def _csv_line(cells: Iterable[str]) -> str:
-    # by hand: csv.writer leaves a carriage return unquoted on some Python versions
-    return ",".join(_quoted(cell) if _NEEDS_QUOTES & set(cell) else cell for cell in cells) + "\n"
-
-
-def _quoted(cell: str) -> str:
-    return '"' + cell.replace('"', '""') + '"'
-
-
-def _text(value: str) -> str:
-    return neutralise(escape(value))
-
-
 def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
 def _csv_row(row: TagRow, num_glimpses: int) -> str:
-    return _csv_line(
+    return csv_line(
         [
-            *(_text(value) for value in (row.video, row.status, row.reason)),
+            *(text_cell(value) for value in (row.video, row.status, row.reason)),
             "" if row.rank is None else str(row.rank),
-            _text(row.label),
+            text_cell(row.label),
             _number(row.score, 6),
             *((_number(score, 6) for score in row.glimpses) if row.glimpses else [""] * num_glimpses),
             _number(row.time_s, 3),
             "" if row.box is None else ",".join(f"{side:.4f}" for side in row.box),
             str(row.frames_used),
-            _text(row.message),
+            text_cell(row.message),
         ]
     )
 
 
 def _csv_begin(about: About) -> str:
-    return _csv_line(columns(about.num_glimpses))
+    return csv_line(columns(about.num_glimpses))
 
 
 def _csv_video(video: Tagged, about: About) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +57,7 @@ def read_checkpoint(path: Path, run: dict[str, Any]) -> dict[str, Any] | None:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); {way_out}") from error
     try:
         found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # bytes that are no checkpoint can make the unpickler raise nearly anything
         raise ModelError(f"{path}: not a checkpoint of rratag, or damaged; {way_out}") from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise ModelError(f"{path}: not a checkpoint of rratag; {way_out}")
@@ -67,9 +65,10 @@ def read_checkpoint(path: Path, run: dict[str, Any]) -> dict[str, Any] | None:
         raise ModelError(
             f"{path}: checkpoint version {found.get('version')!r}, this program reads {VERSION}; {way_out}"
         )
-    differing = sorted(name for name in run.keys() | found["run"].keys() if run.get(name) != found["run"].get(name))
+    its_run, state = found.get("run"), found.get("state")
+    if not isinstance(its_run, dict) or not isinstance(state, dict):
+        raise ModelError(f"{path}: damaged; {way_out}")
+    differing = sorted(name for name in run.keys() | its_run.keys() if run.get(name) != its_run.get(name))
     if differing:
         raise ModelError(f"{path}: belongs to another run (other {', '.join(differing)}); {way_out}")
-    state = found["state"]
-    assert isinstance(state, dict)
     return state

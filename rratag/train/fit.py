@@ -74,7 +74,7 @@ class TrainConfig:
             value = getattr(self, name)
             if value not in accepted:
                 raise UsageError(f"unknown {name} {value!r}; choose from {', '.join(accepted)}")
-        for name, smallest in (("epochs", 1), ("batch_size", 1), ("frames", 1), ("seed", 0), ("patience", 1)):
+        for name, smallest in (("epochs", 1), ("batch_size", 2), ("frames", 1), ("seed", 0), ("patience", 1)):
             value = getattr(self, name)
             if value is not None and value < smallest:
                 raise UsageError(f"{name} is {value}; it must be at least {smallest}")
@@ -287,7 +287,7 @@ class _Run:
         if not math.isfinite(total.item()):
             raise StoppedError(self._not_finite(epoch))
         self.optimiser.zero_grad()
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return {name: part.item() for name, part in parts.items()}
 

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rratag.data.datasets import CachedDataset
+from rratag import files
+from rratag.data.label_file import labels_csv
 from rratag.data.labels import LabelSet, class_names, from_csv, from_folders, with_groups
-from rratag.data.splits import split
-from rratag.errors import CacheError, LabelError
+from rratag.data.splits import PARTS, split
+from rratag.errors import CacheError, LabelError, UsageError
 from rratag.features.catalog import Catalog, Listing
-from rratag.features.request import RECIPE
+from rratag.features.request import DEVICES, RECIPE
 from rratag.features.spec import Spec
 from rratag.features.store import FeatureStore, SpecStore
 from rratag.head.rra import HeadConfig
-from rratag.model import Model
+from rratag.model import Model, save_model
 from rratag.records import Instance
 from rratag.train.fit import EpochRecord, FitResult, TrainConfig, fit
 
-logger = logging.getLogger(__name__)
+LABELS_FILE = "labels.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,3 +180,49 @@ def train_model(
     }
     model = Model(result.head, head_config, data.class_names, data.spec.meaning, data.recipe, info)
     return model, result
+
+
+def find_device(name: str) -> str:
+    """The torch device for ``--device``.
+
+    Raises
+    ------
+    UsageError
+        If the name is unknown, or CUDA is asked for and not there.
+    """
+    import torch
+
+    if name not in DEVICES:
+        raise UsageError(f"unknown --device {name!r}; choose from {', '.join(DEVICES)}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: no usable GPU here; use --device auto or cpu")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def metrics_of(data: TrainingData, model: Model, result: FitResult, config: TrainConfig) -> dict[str, Any]:
+    """Content of ``metrics.json``: what was trained on what, which split chose the epoch, and how well it did there."""
+    counts = {part: sum(one.split == part for one in data.instances) for part in PARTS}
+    metrics: dict[str, Any] = {
+        "videos": counts,
+        "chosen_by": result.chosen_by,
+        "epoch": result.best_epoch,
+        "epochs": len(result.history),
+        "stopped_early": result.stopped_early,
+        "training": asdict(config),
+        "head": model.head_config.to_json(),
+        "validation": None if result.validation is None else asdict(result.validation),
+        "warnings": data.warnings,
+    }
+    return metrics
+
+
+def save_run(folder: Path, data: TrainingData, model: Model, result: FitResult, metrics: dict[str, Any]) -> None:
+    """Write the model folder with ``labels.csv``, the labels and split as ``--labels`` takes them; drop the checkpoint."""
+    save_model(folder, model, metrics, [record.to_json() for record in result.history])
+    files.write_atomically(folder / LABELS_FILE, labels_csv(data.instances).encode())
+    checkpoint_path(folder).unlink(missing_ok=True)
+
+
+def checkpoint_path(folder: Path) -> Path:
+    """Where the unfinished training of the model `folder` is kept."""
+    return folder.parent / f".{folder.name}.checkpoint"

@@ -31,7 +31,7 @@ def rate_factor(schedule: str, step: int, steps_per_epoch: int, epochs: int) -> 
 
 
 def default_epochs(num_videos: int, batch_size: int) -> int:
-    """Epochs that suit a training set: 40, more for small sets (at least 400 steps, at most 150 epochs), less for huge ones.
+    """Epochs that suit a training set: 40; for small ones enough for 400 steps (at most 150), for huge ones fewer.
 
     Parameters
     ----------

@@ -16,7 +16,8 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from rratag.video.gate import Refused
-from rratag.video.probe import NO_PTS, Probe, opened
+from rratag.video.packets import NO_PTS
+from rratag.video.probe import Probe, opened
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +27,16 @@ COLOUR_RULE = (
 )
 """How pictures become RGB (part of the spec: it decides features)."""
 
+MAX_REORDER = 16
+"""How far pictures may be shown from their place in the stream (H.264 and H.265 allow no more)."""
+
 Beat = Callable[[], None]
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture: ``image`` is uint8 [H, W, 3], upright RGB; ``index`` counts presented frames, ``time_s`` is its time."""
+    """One picture: ``image`` is uint8 [H, W, 3], upright RGB; ``index`` counts presented frames; ``time_s`` in seconds;
+    ``rotation`` is what was applied, in degrees clockwise."""
 
     index: int
     time_s: float
@@ -59,9 +64,13 @@ class DistrustError(Exception):
 
 
 class _Feed:
-    """Sends packets of one open file through its decoder and gives the raw frames back, noting damage."""
+    """Sends packets of one open file through its decoder and gives the raw frames back, noting damage.
 
-    def __init__(self, container: Any, probe: Probe, notes: Notes, beat: Beat) -> None:
+    A strict one decodes parts of the file: there, damage may as well mean that the part began in the wrong place.
+    """
+
+    def __init__(self, container: Any, probe: Probe, notes: Notes, beat: Beat, *, strict: bool) -> None:
+        self.strict = strict
         self.stream = container.streams[probe.stream_index]
         self.context = self.stream.codec_context
         self.context.thread_count = 1
@@ -96,11 +105,15 @@ class _Feed:
             frames = self.context.decode(packet)
         except av.FFmpegError as error:
             self.complain(position, error)
+            if self.strict:
+                raise DistrustError(f"decoding a part failed: {self.notes.last_error}") from error
             return []
         if packet is not None and self.probe.packets.damaged[position]:
             self.bad_positions.append(position)
         if self.probe.timed:
             self._check_order(frames)
+        if self.strict and any(frame.is_corrupt for frame in frames):
+            raise DistrustError("decoding a part gave damaged pictures")
         return list(frames)
 
     def _check_order(self, frames: list[Any]) -> None:
@@ -130,26 +143,23 @@ def _positions(probe: Probe) -> dict[int, int]:
     return places
 
 
-def _needed(probe: Probe, wanted_pts: list[int], places: Mapping[int, int]) -> tuple[NDArray[np.bool_], set[int]]:
-    """Which packets to decode for the wanted times, and the times of the key frames where decoding starts.
+def _needed(probe: Probe, wanted_pts: list[int], places: Mapping[int, int]) -> NDArray[np.bool_]:
+    """Which packets to decode for the wanted times.
 
-    A picture depends on nothing before the last key frame that comes before it both in the file and on screen: a picture
-    shown before the key frame it follows in the file (open group) needs the key frame before.
+    A picture depends on nothing before the last key frame that comes before it both in the file and on screen: one that
+    is shown before the key frame it follows in the file (open group) needs the key frame before.
     """
     table = probe.packets
     need = np.zeros(len(table), bool)
     keys = np.flatnonzero(table.key)
-    starts: set[int] = set()
     for pts in wanted_pts:
         place = places[pts]
         before = keys[keys <= place]
         before = before[table.pts[before] <= pts]
         if not len(before):
             raise DistrustError("a frame comes before the first key frame")
-        start = int(before[-1])
-        need[start : place + 1] = True
-        starts.add(start)
-    return need, starts
+        need[int(before[-1]) : place + 1] = True
+    return need
 
 
 def _by_time(container: Any, probe: Probe, wanted: list[int], notes: Notes, beat: Beat) -> Iterator[tuple[int, Any]]:
@@ -158,44 +168,41 @@ def _by_time(container: Any, probe: Probe, wanted: list[int], notes: Notes, beat
     Raises
     ------
     DistrustError
-        If packets or key frames are not what the table says.
+        If packets or key frames are not what the table says, or a range does not decode cleanly.
     """
+    table = probe.packets
     places = _positions(probe)
     wanted_pts = {int(probe.pts[index]): index for index in wanted}
-    need, starts = _needed(probe, list(wanted_pts), places)
-    wanted_places = {places[pts] for pts in wanted_pts}
-    table = probe.packets
-    keys_unseen = {int(table.pts[start]) for start in starts if table.shown[start]}
+    need = _needed(probe, list(wanted_pts), places)
+    starts = need & ~np.concatenate([[False], need[:-1]])
+    keys_unseen = {int(pts) for pts in table.pts[starts & table.shown]}
+    keep = table.key | np.isin(np.arange(len(table)), [places[pts] for pts in wanted_pts])
     # "Not a reference" is exact in H.264 (nal_ref_idc = 0); in other codecs it is weaker or cheap to decode anyway.
     may_skip = probe.codec in ("h264", "libx264")
-    feed = _Feed(container, probe, notes, beat)
+    feed = _Feed(container, probe, notes, beat, strict=True)
     last = int(np.flatnonzero(need)[-1])
 
     def sort_out(frames: list[Any]) -> Iterator[tuple[int, Any]]:
         for frame in frames:
             if frame.pts in keys_unseen:
-                if not (frame.key_frame or frame.pict_type.name == "I"):
+                if not frame.key_frame:
                     raise DistrustError("the container calls a frame a key frame that is none")
                 keys_unseen.discard(frame.pts)
-            if frame.is_corrupt and frame.pts in places:
-                feed.bad_positions.append(places[frame.pts])
             if frame.pts in wanted_pts:
                 yield wanted_pts.pop(frame.pts), frame
 
-    try:
-        for position, packet in feed.packets():
-            if not need[position]:
-                continue
-            if may_skip:
-                feed.context.skip_frame = "DEFAULT" if position in wanted_places or table.key[position] else "NONREF"
-            yield from sort_out(feed.decode(position, packet))
-            if position == last or not need[position + 1]:
-                yield from sort_out(feed.decode(position, None))
-                feed.restart()
-            if position == last:
-                break
-    finally:
-        notes.damaged |= _damaged_indices(probe, feed.bad_positions)
+    for position, packet in feed.packets():
+        if not need[position]:
+            continue
+        if may_skip:
+            feed.context.skip_frame = "DEFAULT" if keep[position] else "NONREF"
+        yield from sort_out(feed.decode(position, packet))
+        if position == last or not need[position + 1]:
+            yield from sort_out(feed.decode(position, None))
+            feed.restart()
+        if position == last:
+            break
+    notes.damaged |= _damaged_indices(probe, feed.bad_positions)
 
 
 def _in_order(container: Any, probe: Probe, wanted: list[int], notes: Notes, beat: Beat) -> Iterator[tuple[int, Any]]:
@@ -206,7 +213,7 @@ def _in_order(container: Any, probe: Probe, wanted: list[int], notes: Notes, bea
     DistrustError
         If time stamps go backwards on screen, or packets are not what the table says.
     """
-    feed = _Feed(container, probe, notes, beat)
+    feed = _Feed(container, probe, notes, beat, strict=False)
     places = _positions(probe) if probe.timed else {}
     index_of = {int(pts): index for index, pts in enumerate(probe.pts)}
     left = set(wanted)
@@ -233,6 +240,8 @@ def _in_order(container: Any, probe: Probe, wanted: list[int], notes: Notes, bea
         yield from sort_out(feed.decode(position, None))
     finally:
         notes.damaged |= _damaged_indices(probe, feed.bad_positions)
+        if not probe.timed and notes.errors:  # from about the first fault on, counting may be off
+            notes.damaged |= set(range(max(0, min(feed.bad_positions) - MAX_REORDER), len(probe.pts)))
 
 
 def _damaged_indices(probe: Probe, bad_positions: list[int]) -> set[int]:
@@ -315,7 +324,94 @@ def decode_in_order(
             yield upright(index, raw)
 
 
+DECORD_FORMATS = ("mov", "matroska")
+DECORD_CODECS = ("h264", "vp8", "vp9", "mpeg4")
+DECORD_MAX_DIFFERENCE = 2.0
+"""Largest mean absolute difference (levels of 255) between two decoders' pictures of one frame."""
+
+
+def decode_decord(
+    probe: Probe, wanted: NDArray[np.int64], notes: Notes, max_pixels: int, beat: Beat = lambda: None
+) -> Iterator[Frame]:
+    """Frames by decord, for the kinds of files it reads right; checked against the time-stamp route by pixels.
+
+    decord cannot say which picture it returned, so its middle and last wanted ones must equal those of `decode_pyav`.
+
+    Raises
+    ------
+    DistrustError
+        If the file is of another kind, decord fails, or a picture differs; frames given before are void.
+    """
+    objection = _decord_objection(probe)
+    if objection:
+        raise DistrustError(f"decord is not used for {objection}")
+    from decord import DECORDError, VideoReader, cpu
+
+    notes.decoder = "decord"
+    check = np.unique(wanted[[len(wanted) // 2, -1]])
+    checked = {frame.index: frame for frame in decode_pyav(probe, check, notes, max_pixels, beat)}
+    if notes.damaged or len(checked) < len(check):
+        raise DistrustError("decord is not used for damaged files")
+    try:
+        reader = VideoReader(str(probe.path), ctx=cpu(0), num_threads=1)
+        if len(reader) != len(probe.pts):
+            raise DistrustError(f"decord counts {len(reader)} frames where there are {len(probe.pts)}")
+        rotation = next(iter(checked.values())).rotation
+        for index in wanted.tolist():
+            beat()
+            image = reader[index].asnumpy()
+            if index in checked and not _same_picture(image, checked[index].image):
+                raise DistrustError(f"decord gave another picture for frame {index}")
+            yield Frame(index, float(probe.times_s[index]), image, rotation)
+    except (DECORDError, RuntimeError, IndexError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DistrustError(f"decord failed: {first_line.rsplit('] ', 1)[-1]}") from error
+
+
+def _decord_objection(probe: Probe) -> str:
+    """Which kind of file keeps decord from being used; "" if none does."""
+    table = probe.packets
+    group_start = np.maximum.accumulate(np.where(table.key, table.pts, NO_PTS))
+    objections = {
+        f"{probe.format.split(',')[0]} files": not probe.format.startswith(DECORD_FORMATS),
+        f"{probe.codec} video": probe.codec not in DECORD_CODECS,
+        "trimmed files (edit lists)": probe.has_edits,
+        "files without time stamps": not probe.timed,
+        "files that start before zero or hold hidden pictures": not table.shown.all() or int(table.pts.min()) < 0,
+        "open groups of pictures": bool((table.pts < group_start).any()),
+        "pictures narrower than 32": min(probe.width, probe.height) < 32,
+        "file names that are not UTF-8": not _is_utf8(str(probe.path)),
+        "cut-off files": probe.cut_off,
+    }
+    return next((name for name, applies in objections.items() if applies), "")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _same_picture(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    if one.shape != other.shape:
+        return False
+    difference = np.abs(one.astype(np.int16) - other.astype(np.int16)).mean()
+    return bool(difference <= DECORD_MAX_DIFFERENCE)
+
+
 Decoder = Callable[[Probe, "NDArray[np.int64]", Notes, int, Beat], Iterator[Frame]]
 
-DECODERS: dict[str, Decoder] = {"auto": decode_pyav, "pyav": decode_pyav}
-"""Decoders by the name that ``--decoder`` takes."""
+DECODERS: dict[str, Decoder] = {"auto": decode_pyav, "pyav": decode_pyav, "decord": decode_decord}
+"""Decoders by the name that ``--decoder`` takes. What a decoder raises `DistrustError` for, `pyav` does again."""
+
+
+def routes(name: str, probe: Probe) -> Iterator[tuple[str, Decoder, Probe]]:
+    """Ways to decode, surest last: the decoder asked for, `pyav`, everything in order, and that by counting."""
+    if name == "decord":
+        yield "decord", DECODERS[name], probe
+    yield "pyav", decode_pyav, probe
+    if probe.timed:
+        yield "pyav", decode_in_order, probe
+        yield "pyav", decode_in_order, probe.counted()

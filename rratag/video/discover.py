@@ -16,17 +16,15 @@ from pathlib import Path
 from rratag.errors import UsageError
 from rratag.records import Receipt, Video
 
-VIDEO_SUFFIXES = frozenset(
-    ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .gif .h264 .h265 .hevc .ivf .m1v .m2t .m2ts .m2v .m4v .mjpeg .mjpg .mkv .mov "
-    ".mp4 .mpe .mpeg .mpg .mts .mxf .nut .ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv .y4m".split()
-)
+_VIDEO = """3g2 3gp asf avi divx dv f4v flv gif h264 h265 hevc ivf m1v m2t m2ts m2v m4v mjpeg mjpg mkv mov mp4 mpe mpeg
+mpg mts mxf nut ogm ogv qt rm rmvb ts vob webm wmv y4m"""
+VIDEO_SUFFIXES = frozenset("." + name for name in _VIDEO.split())
 """Suffixes (lower case) that make a file in a folder a candidate."""
 
-OTHER_SUFFIXES = frozenset(
-    ".7z .aac .avif .bmp .css .csv .doc .docx .flac .gz .h5 .hdf5 .heic .htm .html .ini .jpeg .jpg .js .json .jsonl .log "
-    ".m4a .md .mp3 .npy .npz .odt .ogg .opus .pdf .pickle .pkl .png .ppt .pptx .pt .pth .py .rar .rst .safetensors .sh .srt "
-    ".svg .tar .tgz .tif .tiff .toml .tsv .txt .vtt .wav .webp .xls .xlsx .xml .yaml .yml .zip .zst".split()
-)
+_OTHER = """7z aac avif bmp css csv doc docx flac gz h5 hdf5 heic htm html ini jpeg jpg js json jsonl log m4a md mp3 npy
+npz odt ogg opus pdf pickle pkl png ppt pptx pt pth py rar rst safetensors sh srt svg tar tgz tif tiff toml tsv txt vtt
+wav webp xls xlsx xml yaml yml zip zst"""
+OTHER_SUFFIXES = frozenset("." + name for name in _OTHER.split())
 """Suffixes that no video carries: a file named explicitly is tried unless it ends in one of these."""
 
 LIST_SUFFIXES = (".txt", ".lst")
@@ -123,9 +121,7 @@ def _listed(lines: Sequence[bytes], folder: str, name: str) -> list[str]:
 
 
 def _common_root(named: Sequence[str]) -> Path:
-    if len(set(named)) == 1 and os.path.isdir(named[0]):
-        return Path(named[0])
-    return Path(os.path.commonpath([os.path.dirname(path) for path in named]))
+    return Path(os.path.commonpath([path if os.path.isdir(path) else os.path.dirname(path) for path in named]))
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from rratag.errors import UsageError
 TIE_S = 1e-6
 """A frame whose time is this close after the moment asked for (seconds) counts as shown at it: rounding is no reason
 to take the frame before."""
+
+ROUNDING_S = 1.5e-3
+"""How far containers round frame times, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def wanted_indices(sampling: Sampling, times: NDArray[np.float64], end_s: float)
     Returns
     -------
     Of shape [T], strictly increasing, in [0, M). Fewer than asked for where two moments show the same frame. At a
-    constant frame rate, frames=F gives floor((2i + 1) * M / (2F)).
+    constant frame rate, frames=F gives floor((2i + 1) * M / (2F)), also where the container rounded the times.
     """
     if times.ndim != 1 or times.size == 0:
         raise ValueError(f"times must be a vector with at least one entry, got shape {times.shape}")
@@ -80,10 +84,21 @@ def wanted_indices(sampling: Sampling, times: NDArray[np.float64], end_s: float)
             count = 1  # shorter than half a step: its middle
         else:
             count = sampling.max_frames
+    if _is_constant_rate(times, end_s):
+        return np.unique((2 * np.arange(count, dtype=np.int64) + 1) * len(times) // (2 * count))
     return _shown_at(times, start + (2 * np.arange(count) + 1) * (span / (2 * count)))
 
 
-def _shown_at(times: NDArray[np.float64], moments: NDArray[np.float64]) -> NDArray[np.int64]:
+def _is_constant_rate(times: NDArray[np.float64], end_s: float) -> bool:
+    """Whether the frames are equally long but for the rounding of their times (Matroska: to milliseconds)."""
+    count = len(times)
+    step = float(times[-1] - times[0]) / (count - 1) if count > 1 else end_s - float(times[0])
+    last_error = abs(end_s - float(times[-1]) - step)
+    error = float(np.abs(times - (times[0] + step * np.arange(count))).max())
+    return max(error, last_error) <= min(ROUNDING_S, step / 4)
+
+
+def _shown_at(times: NDArray[np.float64], moments: NDArray[Any]) -> NDArray[np.int64]:
     shown = np.searchsorted(times, moments + TIE_S, side="right") - 1
     return np.unique(np.clip(shown, 0, len(times) - 1)).astype(np.int64)
 

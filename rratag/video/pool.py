@@ -1,17 +1,12 @@
-"""Worker processes and their watchdog: videos in, exactly one :class:`Decoded` each, in order, whatever the files do."""
+"""Worker processes and their watchdog: videos in, exactly one :class:`Decoded` each, in order, whatever happens."""
 
 from __future__ import annotations
 
-import logging
-import mmap
-import os
-import selectors
+import importlib.util
 import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from types import TracebackType
@@ -20,23 +15,24 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rratag.errors import UsageError
-from rratag.records import Receipt, Video
+from rratag.errors import StoppedError, UsageError
+from rratag.records import USABLE, Receipt, Video
 from rratag.video.plan import Sampling
-from rratag.video.wire import Inbox, send
-from rratag.video.worker import Job, Outcome
-
-logger = logging.getLogger(__name__)
+from rratag.video.process import WorkerProcess, one_line
+from rratag.video.wire import Job, Outcome, send
 
 T_ = TypeVar("T_")
 Convert = Callable[[NDArray[np.uint8]], T_]
 
 DECODER_NAMES = ("auto", "pyav", "decord")
+"""The keys of ``decode.DECODERS``, here too so that the pool need not load a decoder."""
 LOOK_S = 0.25
 """How often a silent worker is looked at, in seconds."""
+START_LIMIT_S = 120.0
 BASE_LIMIT_S = 60.0
 READ_BYTES_PER_S = 10e6
-LOG_BYTES = 2048
+WINDOW = 3
+"""Videos in work or waiting to be taken, for each worker."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +57,8 @@ class PoolOptions:
             raise UsageError(f"the number of decode workers is {self.workers}; it must be 1 or more")
         if self.decoder not in DECODER_NAMES:
             raise UsageError(f"unknown decoder {self.decoder!r}; choose from {', '.join(DECODER_NAMES)}")
+        if self.decoder == "decord" and importlib.util.find_spec("decord") is None:
+            raise UsageError("decord is not installed; choose from auto, pyav, or install it: pip install decord")
 
 
 @dataclass(frozen=True)
@@ -84,95 +82,15 @@ class Decoded(Generic[T_]):
 
 
 @dataclass
-class _Attempt:
-    """What one try at a video gave so far."""
+class _Attempt(Generic[T_]):
+    """What one try at a video gave so far; ``pictures`` by index: time and converted picture."""
 
     sha256: str = ""
     size: int = 0
     mtime_ns: int = 0
     known: bool = False
     limit_s: float = BASE_LIMIT_S
-    pictures: list[tuple[int, float, Any]] = field(default_factory=list)
-    outcome: Outcome | None = None
-
-
-class _Stopped(Exception):  # noqa: N818 - the pool is closing; not a mistake
-    pass
-
-
-class _Process:
-    """A worker process with its pipes, ring and log."""
-
-    def __init__(self, options: PoolOptions) -> None:
-        self.ring_bytes = max(options.ring_bytes, options.max_pixels * 3)
-        self.log = tempfile.TemporaryFile()
-        ring = _ring_descriptor(self.ring_bytes)
-        try:
-            self.ring = mmap.mmap(ring, self.ring_bytes)
-            arguments = [str(ring), str(self.ring_bytes), str(os.getpid())]
-            self.popen = subprocess.Popen(
-                [sys.executable, "-m", "rratag.video.worker", *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self.log,
-                pass_fds=(ring,),
-                env=_worker_environment(),
-                bufsize=0,
-            )
-        finally:
-            os.close(ring)
-        assert self.popen.stdin is not None
-        assert self.popen.stdout is not None
-        self.stdin = self.popen.stdin.fileno()
-        self.inbox = Inbox(self.popen.stdout.fileno())
-        self.selector = selectors.DefaultSelector()
-        self.selector.register(self.popen.stdout, selectors.EVENT_READ)
-
-    def receive(self, wait_s: float) -> tuple[Any, ...] | None:
-        """Return the next message, or None after `wait_s` seconds of silence.
-
-        Raises
-        ------
-        EOFError
-            If the process is gone.
-        """
-        until = time.monotonic() + wait_s
-        while (message := self.inbox.next()) is None:
-            if not self.selector.select(max(0.0, until - time.monotonic())):
-                return None
-            if not self.inbox.fill():
-                raise EOFError
-        return message
-
-    def said(self) -> str:
-        """Last words on the log, on one line."""
-        size = os.fstat(self.log.fileno()).st_size
-        tail = os.pread(self.log.fileno(), LOG_BYTES, max(0, size - LOG_BYTES)).decode("utf-8", "replace")
-        return one_line(tail)
-
-    def resident_bytes(self) -> int:
-        """Private memory of the process; 0 where the system does not say."""
-        try:
-            with open(f"/proc/{self.popen.pid}/status", "rb") as file:
-                lines = file.read().splitlines()
-        except OSError:
-            return 0
-        return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(b"RssAnon:"))
-
-    def end(self) -> int:
-        """Kill, reap and free everything; the exit status it had."""
-        self.popen.kill()
-        status = self.popen.wait()
-        self.selector.close()
-        for stream in (self.popen.stdin, self.popen.stdout):
-            if stream is not None:
-                stream.close()
-        self.log.close()
-        try:
-            self.ring.close()
-        except BufferError:
-            logger.debug("a picture outlives its ring; the memory is freed with it")
-        return status
+    pictures: dict[int, tuple[float, T_]] = field(default_factory=dict)
 
 
 class DecodePool(Generic[T_]):
@@ -182,9 +100,9 @@ class DecodePool(Generic[T_]):
     ----------
     options : workers and limits
     sampling : which frames of each video
-    convert : called with each picture, uint8 [H, W, 3] upright RGB, from several threads; the array is only valid during
-        the call, so the result must not share its memory
-    is_known : called with a file's sha256; True skips decoding
+    convert : called with each picture, uint8 [H, W, 3] upright RGB, from several threads; the array is read-only and
+        valid during the call alone, so the result must not share its memory
+    is_known : called with a file's sha256, from several threads; True skips decoding
     """
 
     def __init__(
@@ -192,9 +110,7 @@ class DecodePool(Generic[T_]):
     ) -> None:
         self.options, self.sampling = options, sampling
         self.convert, self.is_known = convert, is_known
-        self._lock = threading.Lock()
-        self._processes: set[_Process] = set()
-        self._stopping = False
+        self._runs: list[_Run[T_]] = []
 
     def __enter__(self) -> DecodePool[T_]:
         return self
@@ -206,10 +122,8 @@ class DecodePool(Generic[T_]):
 
     def close(self) -> None:
         """Kill all workers; a run in progress ends."""
-        with self._lock:
-            self._stopping = True
-            for process in self._processes:
-                process.popen.kill()
+        for run in list(self._runs):
+            run.stop()
 
     def run(self, videos: Iterable[Video]) -> Iterator[Decoded[T_]]:
         """Decode `videos`: exactly one result for each, in their order.
@@ -218,30 +132,22 @@ class DecodePool(Generic[T_]):
 
         Raises
         ------
+        StoppedError
+            If the workers cannot be started at all.
         Exception
             Whatever `convert` or `is_known` raised, when its video's turn comes.
         """
-        if self._stopping:
-            raise ValueError("the pool is closed")
         run = _Run(self)
+        self._runs.append(run)
         try:
             yield from run.results(videos)
         finally:
             run.stop()
-            self.close()
+            self._runs.remove(run)
 
-    def _start(self) -> _Process:
-        with self._lock:
-            if self._stopping:
-                raise _Stopped
-            process = _Process(self.options)
-            self._processes.add(process)
-            return process
 
-    def _end(self, process: _Process) -> int:
-        with self._lock:
-            self._processes.discard(process)
-        return process.end()
+class _StoppedRun(Exception):  # noqa: N818 - somebody closed the run; not a mistake
+    pass
 
 
 class _Run(Generic[T_]):
@@ -250,43 +156,67 @@ class _Run(Generic[T_]):
     def __init__(self, pool: DecodePool[T_]) -> None:
         self.pool = pool
         self.changed = threading.Condition()
-        self.waiting: list[tuple[int, Video]] = []
-        self.results_by_number: dict[int, Decoded[T_] | BaseException] = {}
+        self.waiting: deque[tuple[int, Video]] = deque()
+        self.finished: dict[int, Decoded[T_] | BaseException] = {}
         self.stopped = False
         self.threads: list[threading.Thread] = []
+        self.processes: set[WorkerProcess] = set()
 
     def results(self, videos: Iterable[Video]) -> Iterator[Decoded[T_]]:
-        window = 3 * self.pool.options.workers
-        iterator = enumerate(videos)
-        given, taken, more = 0, 0, True
+        """Keep a window of videos in work and give the results in order."""
+        window = WINDOW * self.pool.options.workers
+        numbered = enumerate(videos)
+        given = taken = 0
+        more = True
         while True:
             while more and given - taken < window:
-                entry = next(iterator, None)
-                if entry is None:
-                    more = False
-                    break
-                given += 1
-                self._submit(entry)
+                entry = next(numbered, None)
+                more = entry is not None
+                if entry is not None:
+                    given += 1
+                    self._submit(entry)
             if taken == given:
                 return
-            with self.changed:
-                while taken not in self.results_by_number:
-                    self.changed.wait()
-                result = self.results_by_number.pop(taken)
-            if isinstance(result, BaseException):
-                raise result
+            yield self._take(taken)
             taken += 1
-            yield result
 
     def stop(self) -> None:
-        """End all threads and their workers; results not taken yet are dropped."""
+        """End all threads and kill their workers; results not taken yet are dropped."""
         with self.changed:
             self.stopped = True
             self.waiting.clear()
+            for process in self.processes:
+                process.popen.kill()
             self.changed.notify_all()
-        self.pool.close()
         for thread in self.threads:
             thread.join()
+
+    def start_process(self) -> WorkerProcess:
+        """Start a worker, unless the run was stopped meanwhile."""
+        with self.changed:
+            if self.stopped:
+                raise _StoppedRun
+            options = self.pool.options
+            process = WorkerProcess(max(options.ring_bytes, options.max_pixels * 3))
+            self.processes.add(process)
+            return process
+
+    def end_process(self, process: WorkerProcess) -> int:
+        """Kill and reap a worker; its exit status."""
+        with self.changed:
+            self.processes.discard(process)
+        return process.end()
+
+    def _take(self, number: int) -> Decoded[T_]:
+        with self.changed:
+            while number not in self.finished:
+                if self.stopped:
+                    raise ValueError("the pool was closed during the run")
+                self.changed.wait()
+            result = self.finished.pop(number)
+        if isinstance(result, BaseException):
+            raise result
+        return result
 
     def _submit(self, entry: tuple[int, Video]) -> None:
         with self.changed:
@@ -298,120 +228,149 @@ class _Run(Generic[T_]):
             thread.start()
 
     def _drive(self) -> None:
-        driver = _Driver(self.pool)
+        driver = _Driver(self, self.pool)
         try:
-            while True:
-                with self.changed:
-                    while not self.waiting and not self.stopped:
-                        self.changed.wait()
-                    if self.stopped:
-                        return
-                    number, video = self.waiting.pop(0)
+            while (entry := self._next_entry()) is not None:
+                number, video = entry
+                result: Decoded[T_] | BaseException
                 try:
-                    result: Decoded[T_] | BaseException = driver.decode(video)
-                except _Stopped:
+                    result = driver.decode(video)
+                except _StoppedRun:
                     return
                 except BaseException as error:  # raised again in the caller's thread
                     result = error
                 with self.changed:
-                    self.results_by_number[number] = result
+                    self.finished[number] = result
                     self.changed.notify_all()
         finally:
             driver.end()
+
+    def _next_entry(self) -> tuple[int, Video] | None:
+        with self.changed:
+            while not self.waiting and not self.stopped:
+                self.changed.wait()
+            return None if self.stopped else self.waiting.popleft()
 
 
 class _Driver(Generic[T_]):
     """Drives one worker process from one thread, starting it again when it dies."""
 
-    def __init__(self, pool: DecodePool[T_]) -> None:
-        self.pool = pool
-        self.process: _Process | None = None
+    def __init__(self, run: _Run[T_], pool: DecodePool[T_]) -> None:
+        self.run, self.pool = run, pool
+        self.process: WorkerProcess | None = None
 
     def end(self) -> int:
+        """Kill the worker, if there is one; its exit status."""
         if self.process is None:
             return 0
         process, self.process = self.process, None
-        return self.pool._end(process)
+        return self.run.end_process(process)
 
     def decode(self, video: Video) -> Decoded[T_]:
         """Try a video, a second time where that can help, and make its result."""
         started = time.monotonic()
         decoder = self.pool.options.decoder
-        fallback_from = ""
-        attempt = _Attempt()
-        for final in (False, True):
-            try:
-                attempt = self._attempt(video, decoder)
-            except BaseException:
-                self.end()
-                raise
-            assert attempt.outcome is not None
-            status = attempt.outcome.status
-            again = status in ("decoder_crashed", "changed_while_read")
-            if decoder == "decord" and status in ("timed_out", "decoder_crashed", "out_of_memory"):
-                decoder, fallback_from, again = "auto", "decord", True
-            if final or not again:
-                break
-        assert attempt.outcome is not None
-        if fallback_from and not attempt.outcome.fallback_from:
-            attempt.outcome = replace(attempt.outcome, fallback_from=fallback_from)
-        return _result(video, attempt, time.monotonic() - started)
+        attempt, outcome = self._attempt(video, decoder)
+        if decoder == "decord" and outcome.status in ("timed_out", "decoder_crashed", "out_of_memory"):
+            trouble = f"decord: {outcome.status}"
+            attempt, outcome = self._attempt(video, "auto")
+            message = "; ".join(filter(None, [trouble, outcome.message]))
+            outcome = replace(outcome, fallback_from="decord", message=message)
+        elif outcome.status in ("decoder_crashed", "changed_while_read"):
+            attempt, outcome = self._attempt(video, decoder)
+        return _result(video, attempt, outcome, time.monotonic() - started)
 
-    def _attempt(self, video: Video, decoder: str) -> _Attempt:
-        if self.process is None:
-            self.process = self.pool._start()
-        attempt = _Attempt()
+    def _attempt(self, video: Video, decoder: str) -> tuple[_Attempt[T_], Outcome]:
+        attempt: _Attempt[T_] = _Attempt()
         job = Job(str(video.path), self.pool.sampling, decoder, self.pool.options.max_pixels)
         try:
-            send(self.process.stdin, ("job", job))
-            self._converse(self.process, attempt)
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            said = self.process.said()
-            code = self.end()
-            if self.pool._stopping:
-                raise _Stopped from None
-            name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            attempt.outcome = Outcome("decoder_crashed", "signal", f"the decoder died: {name}; {said}".rstrip("; "))
-        return attempt
+            process = self._ready_process()
+            process.forget_log()
+            send(process.stdin, ("job", job))
+            outcome = self._converse(process, attempt)
+        except (EOFError, BrokenPipeError):
+            outcome = self._post_mortem()
+        except BaseException:
+            self.end()
+            raise
+        if outcome.status == "unreadable" and self.process is not None:
+            outcome = replace(outcome, message=": ".join(filter(None, [outcome.message, self.process.said()])))
+        if outcome.status in ("timed_out", "out_of_memory"):
+            self.end()
+        return attempt, outcome
 
-    def _converse(self, process: _Process, attempt: _Attempt) -> None:
+    def _ready_process(self) -> WorkerProcess:
+        """Return a worker that answers.
+
+        Raises
+        ------
+        StoppedError
+            If a new one does not come up.
+        """
+        if self.process is None:
+            self.process = self.run.start_process()
+            try:
+                message = self.process.receive(START_LIMIT_S)
+            except EOFError:
+                message = None
+            if message is None:
+                said = self.process.said()
+                self.end()
+                if self.run.stopped:
+                    raise _StoppedRun
+                raise StoppedError(f"a decode worker did not start: {said or 'no reason given'}")
+        return self.process
+
+    def _post_mortem(self) -> Outcome:
+        assert self.process is not None
+        said = self.process.said()
+        code = self.end()
+        if self.run.stopped:
+            raise _StoppedRun
+        name = _signal_name(-code) if code < 0 else f"exit code {code}"
+        return Outcome("decoder_crashed", "signal", ": ".join(filter(None, [f"the decoder died ({name})", said])))
+
+    def _converse(self, process: WorkerProcess, attempt: _Attempt[T_]) -> Outcome:
         """Answer the worker until it is done or out of its limits; the pool's own work stops its clock."""
-        options = self.pool.options
-        spent = silent = 0.0
-        while attempt.outcome is None:
+        spent = silent = unweighed = 0.0
+        while True:
             asked = time.monotonic()
             message = process.receive(LOOK_S)
             waited = time.monotonic() - asked
-            spent += waited
+            spent, unweighed = spent + waited, unweighed + waited
             silent = 0.0 if message is not None else silent + waited
+            if message is not None and message[0] == "done":
+                done: Outcome = message[1]
+                return done
             if message is not None:
                 self._answer(process, attempt, message)
-                continue
-            if self.pool._stopping:
-                raise EOFError
-            limit = options.deadline_s if options.deadline_s is not None else attempt.limit_s
-            attempt.outcome = self._over_limits(process, spent, silent, limit)
-            if attempt.outcome is not None:
-                self.end()
+            exceeded = self._time_exceeded(spent, silent, attempt.limit_s)
+            if exceeded is None and unweighed >= LOOK_S:
+                unweighed = 0.0
+                exceeded = self._memory_exceeded(process)
+            if exceeded is not None:
+                return exceeded
 
-    def _over_limits(self, process: _Process, spent: float, silent: float, limit: float) -> Outcome | None:
+    def _time_exceeded(self, spent: float, silent: float, allowed: float) -> Outcome | None:
         options = self.pool.options
+        limit = allowed if options.deadline_s is None else options.deadline_s
         if spent > limit:
-            return Outcome("timed_out", "limit", f"not done after {limit:.0f} s")
+            return Outcome("timed_out", "limit", f"not done after {limit:.1f} s")
         if silent > options.no_progress_s:
-            return Outcome("timed_out", "no_progress", f"no sign of life for {options.no_progress_s:.0f} s")
-        if process.resident_bytes() > options.max_memory_bytes:
-            return Outcome("out_of_memory", "limit", f"the decoder took more than {options.max_memory_bytes >> 20} MiB")
+            return Outcome("timed_out", "no_progress", f"no sign of life for {options.no_progress_s:.1f} s")
         return None
 
-    def _answer(self, process: _Process, attempt: _Attempt, message: tuple[Any, ...]) -> None:
+    def _memory_exceeded(self, process: WorkerProcess) -> Outcome | None:
+        limit = self.pool.options.max_memory_bytes
+        if process.resident_bytes() <= limit:
+            return None
+        return Outcome("out_of_memory", "limit", f"the decoder took more than {limit >> 20} MiB")
+
+    def _answer(self, process: WorkerProcess, attempt: _Attempt[T_], message: tuple[Any, ...]) -> None:
         kind, *content = message
         if kind == "frame":
             offset, shape, index, time_s = content
-            view = np.frombuffer(process.ring, np.uint8, int(np.prod(shape)), offset).reshape(shape)
-            view.flags.writeable = False
-            attempt.pictures.append((index, time_s, self.pool.convert(view)))
-            del view
+            attempt.pictures[index] = (time_s, self._convert(process, offset, shape))
             send(process.stdin, ("free", offset))
         elif kind == "digest":
             attempt.sha256 = content[0]
@@ -421,50 +380,35 @@ class _Driver(Generic[T_]):
             attempt.size, attempt.mtime_ns = content
             attempt.limit_s += attempt.size / READ_BYTES_PER_S
         elif kind == "plan":
-            attempt.limit_s += 2 * content[1]
+            attempt.limit_s += 2 * content[0]
             attempt.pictures.clear()  # a new plan voids what another route gave
-        elif kind == "done":
-            attempt.outcome = content[0]
+
+    def _convert(self, process: WorkerProcess, offset: int, shape: tuple[int, int, int]) -> T_:
+        count = shape[0] * shape[1] * shape[2]
+        view = np.frombuffer(process.ring, np.uint8, count, offset).reshape(shape)
+        view.flags.writeable = False
+        return self.pool.convert(view)
 
 
-def _result(video: Video, attempt: _Attempt, seconds: float) -> Decoded[T_]:
-    assert attempt.outcome is not None
-    fields = asdict(attempt.outcome)
-    usable = Receipt(video.id, attempt.outcome.status).usable and not attempt.known
-    pictures = sorted(attempt.pictures, key=lambda entry: entry[0]) if usable else []
-    fields["message"] = one_line(attempt.outcome.message)
-    receipt = Receipt(video.id, **fields, frames_distinct=len({index for index, _, _ in pictures}), seconds=seconds)
+def _result(video: Video, attempt: _Attempt[T_], outcome: Outcome, seconds: float) -> Decoded[T_]:
+    usable = outcome.status in USABLE and not attempt.known
+    pictures = sorted(attempt.pictures.items()) if usable else []
+    fields = {**asdict(outcome), "message": one_line(outcome.message)}
     return Decoded(
         video=video,
-        receipt=receipt,
+        receipt=Receipt(video.id, **fields, frames_distinct=len(pictures), seconds=seconds),
         sha256=attempt.sha256,
         size=attempt.size,
         mtime_ns=attempt.mtime_ns,
-        time_s=np.array([time_s for _, time_s, _ in pictures], np.float64),
-        frame_index=np.array([index for index, _, _ in pictures], np.int64),
-        frames=[picture for _, _, picture in pictures],
+        time_s=np.array([time_s for _, (time_s, _) in pictures], np.float64),
+        frame_index=np.array([index for index, _ in pictures], np.int64),
+        frames=[picture for _, (_, picture) in pictures],
         known=attempt.known,
     )
 
 
-def one_line(text: str) -> str:
-    """`text` without control characters or line breaks."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-
-
-def _ring_descriptor(size: int) -> int:
-    """Descriptor of anonymous shared memory; pages are only taken when written to."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("rratag-ring", os.MFD_CLOEXEC)
-    else:
-        descriptor, name = tempfile.mkstemp(prefix="rratag-ring-")
-        os.unlink(name)
-    os.ftruncate(descriptor, size)
-    return descriptor
-
-
-def _worker_environment() -> dict[str, str]:
-    """Environment of a worker: this very package, one thread for each numeric library."""
-    package_parent = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    path = os.pathsep.join(filter(None, [package_parent, os.environ.get("PYTHONPATH", "")]))
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

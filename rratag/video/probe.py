@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rratag.video.gate import Refused, read_head
+from rratag.video.packets import NO_PTS, Packets, list_packets
 
 logger = logging.getLogger(__name__)
 
@@ -22,52 +23,31 @@ FORMATS = (
     "mov,mp4,matroska,webm,avi,asf,mpegts,mpeg,mpegvideo,flv,live_flv,gif,apng,ogg,mxf,nut,rm,dv,wtv,ivf,obu,h264,hevc,m4v,"
     "mjpeg,vc1,yuv4mpegpipe,mp3,aac,wav,flac"
 )
-"""Containers that may be opened. No play lists, no picture sequences, no devices. Sound files only to say what they are."""
+"""Containers that may be opened: no play lists, no picture sequences, no devices; sound files to say what they are."""
 
 CUT_OFF_S = 1.0
 """A container that promises this much more (seconds) than its last frame is cut off."""
 
-UNTIMED_FORMATS = frozenset("avi dv h264 hevc m4v mpegvideo obu vc1 yuv4mpegpipe".split())
+UNTIMED_FORMATS = ("avi", "dv", "h264", "hevc", "m4v", "mpegvideo", "obu", "vc1", "yuv4mpegpipe")
 """Containers that store no presentation times: FFmpeg guesses them, and wrongly for H.264 with B-frames."""
 
-INTRA_ORDER_CODECS = frozenset(
-    "cinepak dvvideo ffv1 flv flv1 h261 h263 huffyuv ffvhuff mjpeg msmpeg4 msmpeg4v1 msmpeg4v2 png prores rawvideo utvideo vp8 "
-    "vp9 wmv1 wmv2".split()
-)
+_IN_ORDER = """cinepak dvvideo ffv1 ffvhuff flv flv1 h261 h263 huffyuv libvpx libvpx-vp9 mjpeg msmpeg4 msmpeg4v1
+msmpeg4v2 png prores rawvideo utvideo vp8 vp9 wmv1 wmv2"""
+IN_ORDER_CODECS = frozenset(_IN_ORDER.split())
 """Codecs whose pictures are shown in the order in which they are stored, so that no time need be guessed."""
 
-NO_PTS = np.iinfo(np.int64).min
 _MAGIC = ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (4, b"wide"), (0, b"\x1aE\xdf\xa3"), (0, b"RIFF"), (0, b"FLV"))
-
-
-@dataclass(frozen=True)
-class Packets:
-    """The packets of the chosen stream in decoding order; P of them.
-
-    ``pts`` and ``dts`` of shape [P], int64 in units of the stream's time base (``NO_PTS`` where there is none); ``key``,
-    ``shown`` and ``damaged`` of shape [P], bool: decoding may start here; it brings a picture to be shown (not cut off
-    by an edit list, not hidden, decodable from the start of the file); the container itself says that it is damaged.
-    """
-
-    pts: NDArray[np.int64]
-    dts: NDArray[np.int64]
-    key: NDArray[np.bool_]
-    shown: NDArray[np.bool_]
-    damaged: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.pts)
 
 
 @dataclass(frozen=True)
 class Probe:
     """A video that may be decoded; M frames.
 
-    ``pts`` of shape [M]: sorted, distinct presentation times in units of ``time_base``; ``times_s`` of shape [M]: the same
-    in seconds from the start of the container, which is where a player shows the frame; ``end_s``: when the last frame
-    ends. ``timed`` is False if some packet has no presentation time: then frames are told apart by counting only.
-    ``start_s`` is the container's start on the stream's own clock, ``step`` the usual time from frame to frame in units.
-    ``width`` and ``height`` are as coded, before rotation. ``read_error`` is the demuxer's complaint, if it stopped early.
+    ``pts`` of shape [M]: sorted, distinct presentation times in units of ``time_base``; ``times_s`` of shape [M]: the
+    same in seconds from the start of the container, which is where a player shows the frame; ``end_s``: when the last
+    frame ends. ``timed`` is False if presentation times are missing or no use: then frames are told apart by counting.
+    ``start_s`` is the container's start on the stream's own clock, ``step`` the usual time from frame to frame in
+    units. ``width`` and ``height`` are as coded, before rotation.
     """
 
     path: Path
@@ -85,18 +65,22 @@ class Probe:
     codec: str
     format: str
     duration_s: float | None
-    has_edits: bool
-    read_error: str
 
     def counted(self) -> Probe:
-        """Return the same video with frames told apart by counting, for streams whose time stamps contradict the pictures."""
+        """Return the same video with frames told apart by counting, for time stamps that contradict the pictures."""
         pts = _counted_times(self.packets, self.step)
         return replace(self, timed=False, **_clock(pts, self.time_base, self.start_s, self.step))
 
     @property
+    def has_edits(self) -> bool:
+        """Whether an edit list cuts frames off."""
+        return bool(self.packets.edited.any())
+
+    @property
     def cut_off(self) -> bool:
         """Whether the file ends before what its header promises."""
-        return bool(self.read_error) or (self.duration_s is not None and self.duration_s > self.end_s + CUT_OFF_S)
+        last_s = max(self.end_s, self.packets.others_end - self.start_s)
+        return bool(self.packets.read_error) or (self.duration_s is not None and self.duration_s > last_s + CUT_OFF_S)
 
 
 @contextmanager
@@ -146,12 +130,12 @@ def probe(path: Path, max_pixels: int, beat: Callable[[], None] = lambda: None) 
         if context.width * context.height > max_pixels:
             found = f"{context.width}x{context.height} pixels"
             raise Refused("unreadable", "too_large", f"pictures of {found}; the limit is {max_pixels} in all")
-        has_edits, packets, durations, error = _list_packets(container, stream, beat)
+        packets = list_packets(container, stream, beat)
         if not packets.shown.any():
-            if error:
-                raise Refused("unreadable", "corrupt", f"no picture could be read: {error}")
+            if packets.read_error:
+                raise Refused("unreadable", "corrupt", f"no picture could be read: {packets.read_error}")
             raise Refused("no_video_stream", "no_frames", "the video stream holds no picture")
-        return _assemble(path, container, stream, packets, durations, has_edits, error)
+        return _assemble(path, container, stream, packets)
 
 
 def choose_stream(container: Any) -> Any:
@@ -181,57 +165,19 @@ def _is_cover(stream: Any) -> bool:
     return bool(stream.disposition & (av.stream.Disposition.attached_pic | av.stream.Disposition.still_image))
 
 
-def _list_packets(
-    container: Any, stream: Any, beat: Callable[[], None]
-) -> tuple[bool, Packets, NDArray[np.int64], str]:
-    """Read all packets once: whether edits hide some, the table, their durations, and the error that ended the reading."""
-    rows: list[tuple[int, int, bool, bool, bool, int]] = []
-    codec, error, has_edits, leads_undecodable = stream.codec_context.name, "", False, False
-    first_key: int | None = None
-    try:
-        for number, packet in enumerate(container.demux(stream)):
-            if number % 256 == 0:
-                beat()
-            if packet.size == 0:
-                continue  # the end, or an AVI placeholder that repeats a picture
-            pts = NO_PTS if packet.pts is None else packet.pts
-            if first_key is None and packet.is_keyframe:
-                first_key = pts
-                leads_undecodable = codec not in ("hevc", "libx265")
-            shown = first_key is not None and not packet.is_discard and _is_visible(codec, packet)
-            if pts != NO_PTS and first_key is not None and pts < first_key and leads_undecodable:
-                shown = False  # leads an open group whose other half is not in the file
-            has_edits |= packet.is_discard
-            dts = NO_PTS if packet.dts is None else packet.dts
-            rows.append((pts, dts, packet.is_keyframe, shown, packet.is_corrupt, packet.duration or 0))
-    except av.FFmpegError as problem:
-        error = str(getattr(problem, "strerror", problem))
-    table = list(zip(*rows, strict=True)) or [()] * 6
-    ints = [np.array(column, np.int64) for column in (table[0], table[1], table[5])]
-    flags = [np.array(column, bool) for column in table[2:5]]
-    return has_edits, Packets(ints[0], ints[1], *flags), ints[2], error
-
-
-def _is_visible(codec: str, packet: Any) -> bool:
-    """VP8 stores hidden reference pictures as packets of their own: bit 4 of the first byte says whether it is shown."""
-    return codec not in ("vp8", "libvpx") or bool(memoryview(packet)[0] & 0x10)
-
-
-def _assemble(
-    path: Path, container: Any, stream: Any, packets: Packets, durations: NDArray[np.int64], has_edits: bool, error: str
-) -> Probe:
+def _assemble(path: Path, container: Any, stream: Any, packets: Packets) -> Probe:
     base = stream.time_base
     codec, name = stream.codec_context.name, container.format.name
     timed = _is_timed(packets, codec, name)
-    step = _usual_step(packets, durations, stream)
+    step = _usual_step(packets, stream)
     pts = np.unique(packets.pts[packets.shown]) if timed else _counted_times(packets, step)
     start_s = container.start_time / av.time_base if container.start_time is not None else float(pts[0] * base)
     duration_s = None if container.duration is None else container.duration / av.time_base
     if timed:
-        last = int(durations[packets.shown][np.argmax(packets.pts[packets.shown])])
+        last = int(packets.duration[packets.shown][np.argmax(packets.pts[packets.shown])])
         step = last if last > 0 else step
     clock = _clock(pts, base, start_s, step)
-    if has_edits and duration_s is not None and clock["times_s"][-1] < duration_s:
+    if packets.edited.any() and duration_s is not None and clock["times_s"][-1] < duration_s:
         clock["end_s"] = min(clock["end_s"], duration_s)  # an edit may end within the last frame
     return Probe(
         path=path,
@@ -246,8 +192,6 @@ def _assemble(
         codec=codec,
         format=name,
         duration_s=duration_s,
-        has_edits=has_edits,
-        read_error=error,
         **clock,
     )
 
@@ -261,23 +205,23 @@ def _clock(pts: NDArray[np.int64], base: Fraction, start_s: float, step: int) ->
 def _is_timed(packets: Packets, codec: str, container_format: str) -> bool:
     """Whether presentation times are stored, complete, and go forward from key frame to key frame."""
     pts = packets.pts[packets.shown]
-    guessed = container_format in UNTIMED_FORMATS and codec not in INTRA_ORDER_CODECS
+    guessed = container_format in UNTIMED_FORMATS and codec not in IN_ORDER_CODECS
     guessed = guessed and not (codec == "mpeg4" and bool((pts == packets.dts[packets.shown]).all()))
     key_times = packets.pts[packets.key & packets.shown]
     return bool(not guessed and (pts != NO_PTS).all() and (np.diff(key_times) > 0).all())
 
 
-def _usual_step(packets: Packets, durations: NDArray[np.int64], stream: Any) -> int:
+def _usual_step(packets: Packets, stream: Any) -> int:
     """Usual time from frame to frame, in units of the time base."""
-    given = durations[packets.shown & (durations > 0)]
+    given = packets.duration[packets.shown & (packets.duration > 0)]
     if len(given):
         return int(np.median(given))
-    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-    return max(1, round(1 / (rate * stream.time_base)))
+    rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
+    return max(1, round(1 / (rate * Fraction(stream.time_base))))
 
 
 def _counted_times(packets: Packets, step: int) -> NDArray[np.int64]:
-    """Times of frames that are told apart by counting: the decoding times in order, or equal steps if those are no use."""
+    """Times of frames that are told apart by counting: the decoding times, or equal steps if those are no use."""
     dts = packets.dts[packets.shown]
     if (dts != NO_PTS).all() and (np.diff(dts) > 0).all():
         return dts

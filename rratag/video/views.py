@@ -108,7 +108,10 @@ class ViewRule:
         from torchvision.transforms.v2 import functional as transforms
 
         height, width = self.resized(image.shape[0], image.shape[1])
-        picture = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0)  # [1,3,H,W], channels-last in memory
+        # torch takes no read-only memory, which a frame in the ring may be
+        picture = (
+            torch.from_numpy(image if image.flags.writeable else image.copy()).permute(2, 0, 1).unsqueeze(0)
+        )  # [1,3,H,W], channels-last in memory
         mode = InterpolationMode(self.interpolation)
         if (height, width) != image.shape[:2]:
             picture = transforms.resize(picture, [height, width], interpolation=mode, antialias=True)

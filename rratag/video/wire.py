@@ -5,9 +5,40 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+from dataclasses import dataclass
 from typing import Any
 
+from rratag.video.plan import Sampling
+
 _LENGTH = struct.Struct("<Q")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video to decode."""
+
+    path: str
+    sampling: Sampling
+    decoder: str
+    max_pixels: int
+
+
+@dataclass
+class Outcome:
+    """How a job ended: the receipt's fields as far as the worker knows them."""
+
+    status: str
+    reason: str = ""
+    message: str = ""
+    decoder: str = ""
+    fallback_from: str = ""
+    frames_wanted: int = 0
+    frames_decoded: int = 0
+    frames_damaged: int = 0
+    duration_s: float | None = None
+    width: int = 0
+    height: int = 0
+    rotation: int = 0
 
 
 def send(descriptor: int, message: tuple[Any, ...]) -> None:

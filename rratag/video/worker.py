@@ -1,7 +1,7 @@
 """The process that decodes: it may crash, hang or be killed, and nothing of value is lost.
 
 Reads jobs from its standard input, answers on its standard output, puts pictures into the memory shared with the pool.
-Imports neither torch nor h5py. Started by the pool as ``python -m rratag.video.worker``.
+Imports neither torch nor h5py. Started by `process.WorkerProcess`.
 """
 
 from __future__ import annotations
@@ -16,50 +16,23 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
+import av.logging
 import numpy as np
 
-from rratag.video.decode import DECODERS, DistrustError, Frame, Notes, decode_in_order
+from rratag.video.decode import DistrustError, Frame, Notes, routes
 from rratag.video.gate import Fault, Refused, gate
-from rratag.video.plan import Sampling, wanted_indices
+from rratag.video.plan import wanted_indices
 from rratag.video.probe import Probe, probe
-from rratag.video.wire import Inbox, send
+from rratag.video.wire import Inbox, Job, Outcome, send
 
 HASH_CHUNK = 1 << 20
 BEAT_S = 0.5
 """How often a busy worker says that it is alive, in seconds."""
 MAX_SLOTS = 8
-
-
-@dataclass(frozen=True)
-class Job:
-    """One video to decode."""
-
-    path: str
-    sampling: Sampling
-    decoder: str
-    max_pixels: int
-
-
-@dataclass
-class Outcome:
-    """How a job ended: the receipt's fields as far as the worker knows them."""
-
-    status: str
-    reason: str = ""
-    message: str = ""
-    decoder: str = ""
-    fallback_from: str = ""
-    frames_wanted: int = 0
-    frames_decoded: int = 0
-    frames_damaged: int = 0
-    duration_s: float | None = None
-    width: int = 0
-    height: int = 0
-    rotation: int = 0
 
 
 class Worker:
@@ -83,6 +56,7 @@ class Worker:
         os._exit(0)
 
     def serve(self) -> None:
+        """Do one job after another; whatever a file brings becomes an outcome."""
         send(self.sink, ("ready",))
         while True:
             message = self.inbox.get()
@@ -101,6 +75,7 @@ class Worker:
             send(self.sink, ("done", outcome))
 
     def beat(self) -> None:
+        """Say that work goes on, if that was not said just now."""
         now = time.monotonic()
         if now - self.last_beat >= BEAT_S:
             self.last_beat = now
@@ -134,19 +109,20 @@ class Worker:
         return digest.hexdigest()
 
     def _decode(self, path: Path, job: Job) -> Outcome:
-        """Try the routes until one is trusted: the decoder asked for, everything in order, and that by counting."""
+        """Take the routes one after another until one is trusted."""
         found = probe(path, job.max_pixels, self.beat)
-        routes = [(DECODERS[job.decoder], found), (decode_in_order, found), (decode_in_order, found.counted())]
         said = ""
-        for route, view in routes:
+        for name, route, view in routes(job.decoder, found):
             wanted = wanted_indices(job.sampling, view.times_s, view.end_s)
-            send(self.sink, ("plan", len(wanted), view.end_s - float(view.times_s[0])))
-            outcome, notes = Outcome("ok", frames_wanted=len(wanted)), Notes(message=said)
+            send(self.sink, ("plan", view.end_s - float(view.times_s[0])))
+            outcome, notes = Outcome("ok", frames_wanted=len(wanted)), Notes(decoder=name, message=said)
+            if job.decoder == "decord" and name != "decord":
+                notes.fallback_from = "decord"
             try:
                 delivered = self._deliver_all(route(view, wanted, notes, job.max_pixels, self.beat), outcome)
                 return _judge(outcome, view, notes, delivered)
             except DistrustError as problem:
-                said = f"decoded in order: {problem}"
+                said = str(problem)
         return Outcome("unreadable", "corrupt", said)
 
     def _deliver_all(self, frames: Iterator[Frame], outcome: Outcome) -> set[int]:
@@ -247,8 +223,6 @@ def main() -> None:
     os.dup2(null, 0)
     os.close(null)
     os.dup2(2, 1)  # what native code prints must not reach the messages
+    av.logging.restore_default_callback()  # errors to the log, whose end explains an unreadable file
+    av.logging.set_libav_level(av.logging.ERROR)
     Worker(source, sink, mmap.mmap(ring_descriptor, ring_bytes)).serve()
-
-
-if __name__ == "__main__":
-    main()

@@ -41,7 +41,9 @@ def test_mean_per_class_accuracy_counts_classes_not_videos_and_only_those_with_v
 
 def test_average_precision_by_hand() -> None:
     # found at places 1 and 3: (1/1 + 2/3) / 2
-    assert average_precision(np.array([0.9, 0.8, 0.7, 0.1]), np.array([True, False, True, False])) == pytest.approx(5 / 6)
+    assert average_precision(np.array([0.9, 0.8, 0.7, 0.1]), np.array([True, False, True, False])) == pytest.approx(
+        5 / 6
+    )
 
 
 @settings(deadline=None, max_examples=60)

@@ -91,7 +91,9 @@ def test_box_is_clipped_to_the_picture() -> None:
     assert to_picture((0, 0, 2, 1), (1, 2), (-0.5, -0.1, 1.5, 1.2)) == (0.0, 0.0, 1.0, 1.0)
 
 
-@pytest.mark.parametrize("attention", [np.zeros((2, 3, 3)), np.ones((3, 3)), -np.ones((1, 2, 2)), np.full((1, 2, 2), np.nan)])
+@pytest.mark.parametrize(
+    "attention", [np.zeros((2, 3, 3)), np.ones((3, 3)), -np.ones((1, 2, 2)), np.full((1, 2, 2), np.nan)]
+)
 def test_attention_that_is_none_is_refused(attention: np.ndarray) -> None:
     with pytest.raises(ValueError, match="expected, got"):
         peak(attention, WHOLE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -67,7 +66,7 @@ class Clips:
 
     @staticmethod
     def draw(number: int, width: int = 160, height: int = 96) -> np.ndarray:
-        """Draw a picture: a coloured patch in each corner, `number` in 2 x 6 black or white blocks across the middle."""
+        """Draw a picture: a coloured patch in each corner, `number` in 2 x 6 black or white blocks between."""
         image = np.empty((height, width, 3), np.uint8)
         upper, left = height // 4, width // 2
         image[:] = 128
@@ -82,7 +81,7 @@ class Clips:
 
     @staticmethod
     def number(image: np.ndarray) -> int:
-        """Read the number out of an upright picture; fails if the corners say that it is not upright, or on grey blocks."""
+        """Read the number out of a picture; fails if the corners say that it is not upright, and on grey blocks."""
         height, width = image.shape[:2]
         upper, left = height // 4, width // 2
         patches = {
@@ -121,8 +120,8 @@ class Clips:
     ) -> Path:
         """Encode frames 0 .. num_frames - 1 and return the file.
 
-        ``pts`` are the frames' times in units of ``time_base`` (default: one step of 1 / rate each); ``rotation`` is what a
-        player must turn the stored picture by, in degrees clockwise (the stored picture is turned the other way).
+        ``pts`` are the frames' times in units of ``time_base`` (default: one step of 1 / rate each); ``rotation`` is
+        what a player turns the stored picture by, in degrees clockwise (it is stored turned the other way).
         """
         path = self.folder / name
         codec, settings = ENCODERS[kind]

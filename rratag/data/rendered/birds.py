@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from rratag.data.rendered.paint import Colour, Pen, Points, circle, mix, smooth
+from rratag.data.rendered.paint import BLACK, BLUE, ORANGE, RED, WHITE, YELLOW, Colour, Pen, circle, mix, smooth
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,6 @@ class Marking:
     eye_ring: Colour | None = None
     rump: Colour | None = None
 
-
-RED, YELLOW, WHITE, BLUE = (206, 36, 34), (250, 204, 30), (250, 249, 243), (36, 96, 216)
-ORANGE, BLACK = (247, 124, 22), (22, 20, 24)
 
 MARKINGS: dict[str, Marking] = {
     "black_masked": Marking(mask=BLACK),
@@ -110,12 +107,28 @@ BELLY = smooth(
     ]
 )
 SHADE = smooth([(0.30, 0.22), (0.0, 0.20), (-0.30, 0.14), (-0.55, 0.06), (-0.5, 0.2), (-0.1, 0.36), (0.25, 0.32)])
-CAP = smooth([(0.63, -0.30), (0.52, -0.335), (0.38, -0.33), (0.22, -0.25), (0.14, -0.36), (0.3, -0.5), (0.52, -0.5)])
-MASK = smooth([(0.64, -0.29), (0.50, -0.345), (0.33, -0.31), (0.20, -0.24), (0.32, -0.19), (0.48, -0.195), (0.63, -0.20)])
+CAP = smooth(
+    [
+        (0.66, -0.29),
+        (0.54, -0.325),
+        (0.38, -0.31),
+        (0.22, -0.20),
+        (0.06, -0.24),
+        (0.12, -0.42),
+        (0.3, -0.5),
+        (0.54, -0.5),
+    ]
+)
+MASK = smooth(
+    [(0.64, -0.29), (0.50, -0.345), (0.33, -0.31), (0.20, -0.24), (0.32, -0.19), (0.48, -0.195), (0.63, -0.20)]
+)
 THROAT = smooth([(0.66, -0.20), (0.52, -0.18), (0.36, -0.12), (0.22, 0.02), (0.32, 0.16), (0.46, 0.14), (0.62, 0.0)])
-BILL = np.array([(0.575, -0.305), (0.70, -0.275), (0.86, -0.215), (0.70, -0.195), (0.58, -0.19)])
-TAIL = np.array([(-0.40, -0.11), (-0.70, -0.05), (-1.04, 0.00), (-0.99, 0.07), (-1.05, 0.15), (-0.70, 0.12), (-0.42, 0.11)])
-TAIL_TIP = np.array([(-0.70, -0.2), (-1.2, -0.2), (-1.2, 0.3), (-0.70, 0.3)])
+BILL = np.array([(0.555, -0.335), (0.72, -0.30), (0.93, -0.205), (0.72, -0.165), (0.565, -0.16)])
+TAIL = np.array(
+    [(-0.40, -0.11), (-0.70, -0.05), (-1.04, 0.00), (-0.99, 0.07), (-1.05, 0.15), (-0.70, 0.12), (-0.42, 0.11)]
+)
+FOOT = 0.42
+"""How far below the middle of a perched bird its feet are, in body lengths."""
 TAIL_LINES = [np.array([(-0.45, y / 3), (-1.02, 0.075 + y)]) for y in (-0.035, 0.035)]
 FOLDED = smooth(
     [
@@ -152,8 +165,7 @@ def paint_bird(
         _spread_wing(pen, coat, marking, pose.flap, far=True)
     _tail(pen, coat, marking)
     if pose.flap is None:
-        for x in (0.02, 0.10):
-            pen.line([(x, 0.22), (x + 0.08, 0.44)], coat.leg, 0.035, outline=True)
+        _legs(pen, coat, pose.angle)
     pen.fill(BILL, marking.bill or coat.bill)
     pen.fill(BODY, coat.upper)
     _body(pen, coat, marking)
@@ -181,7 +193,16 @@ def _body(pen: Pen, coat: Coat, marking: Marking) -> None:
         pen.mark(circle(0.475, -0.275, 0.075), marking.eye_ring)
     pen.mark(circle(0.475, -0.275, 0.042), (18, 14, 12))
     pen.mark(circle(0.487, -0.29, 0.014, 8), (255, 255, 255))
-    pen.mark([(0.58, -0.252), (0.86, -0.217), (0.58, -0.235)], (30, 26, 24), 150)
+    pen.mark([(0.60, -0.250), (0.92, -0.208), (0.60, -0.225)], (30, 26, 24), 130)
+
+
+def _legs(pen: Pen, coat: Coat, angle: float) -> None:
+    """Legs hang straight down to the perch, however the body is tilted."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    for x in (-0.04, 0.07):
+        hip = np.array([x * cos - 0.2 * sin, x * sin + 0.2 * cos])
+        upright = np.array([hip, (hip[0] + 0.02, FOOT), (hip[0] + 0.10, FOOT + 0.01)])
+        pen.line(upright @ np.array([[cos, -sin], [sin, cos]]), coat.leg, 0.04, outline=True)
 
 
 def _tail(pen: Pen, coat: Coat, marking: Marking) -> None:
@@ -214,17 +235,22 @@ def _spread_wing(pen: Pen, coat: Coat, marking: Marking, flap: float, far: bool)
         return lean + forward - 0.30 * along**1.6, -0.10 - span * along
 
     front = [at(0.0, 0.20), at(0.25, 0.26), at(0.55, 0.27), at(0.8, 0.22)]
-    back = [at(1.0, 0.02), at(0.86, -0.12), at(0.72, -0.10), at(0.6, -0.22), at(0.45, -0.20), at(0.3, -0.30), at(0.0, -0.34)]
+    back = [
+        at(1.0, 0.02),
+        at(0.86, -0.12),
+        at(0.72, -0.10),
+        at(0.6, -0.22),
+        at(0.45, -0.20),
+        at(0.3, -0.30),
+        at(0.0, -0.34),
+    ]
     pen.fill(smooth([*front, *back]), colour)
     for along, forward in ((0.9, 0.0), (0.72, -0.05), (0.5, -0.12)):
-        pen.line([at(along * 0.35, forward + 0.02), at(along, forward)], mix(colour, (0, 0, 0), 0.3), 0.014, outline=False)
+        pen.line(
+            [at(along * 0.35, forward + 0.02), at(along, forward)], mix(colour, (0, 0, 0), 0.3), 0.014, outline=False
+        )
     pen.mark([at(0.0, 0.18), at(0.3, 0.23), at(0.62, 0.23), at(0.3, 0.07), at(0.0, 0.02)], coat.upper, 110)
     if marking.wing_bar is not None:
         bar = mix(marking.wing_bar, (0, 0, 0), 0.15) if far else marking.wing_bar
         for low, high in ((0.22, 0.34), (0.48, 0.58)):
             pen.mark([at(low, 0.22), at(high, 0.225), at(high, -0.17), at(low, -0.25)], bar)
-
-
-def outline(points: Points) -> list[tuple[float, float]]:
-    """Corners as tuples."""
-    return [(float(x), float(y)) for x, y in points]

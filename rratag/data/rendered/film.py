@@ -8,20 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from rratag.data.rendered.birds import COATS, Coat, Marking, Pose, paint_bird
-from rratag.data.rendered.paint import Colour, Points
-from rratag.data.rendered.scenes import ACCENTS, PALETTES, Scene, build_scene, wings
+from rratag.data.rendered.animals import butterfly, falling_leaf
+from rratag.data.rendered.birds import COATS, FOOT, Coat, Marking, Pose, paint_bird
+from rratag.data.rendered.canvas import PALETTES
+from rratag.data.rendered.paint import ACCENTS, Colour, Points, lit
+from rratag.data.rendered.scenes import Scene, build_scene
 
 SHARE = (0.29, 0.50)
 """Share of a video's frames that show the bird, lowest and highest."""
 
-LENGTH = (0.17, 0.25)
+LENGTH = (0.19, 0.27)
 """Length of the body in picture heights."""
+
+FLIGHT_FRAMES = 5
+"""Frames a bird takes from the side of the picture to its perch, or back."""
 
 Box = tuple[float, float, float, float]
 
@@ -44,6 +50,17 @@ class Shot:
     stop: int
     scene: int
     window: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Habit:
+    """One bird's body length in pixels, the way it faces, wing beat (radians per frame), tilt when it sits, and climb."""
+
+    length: float
+    facing: int
+    beat: float
+    tilt: float
+    climb: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +111,12 @@ def stretches(num_frames: int, rng: np.random.Generator) -> list[Stretch]:
 def plan_video(rng: np.random.Generator, width: int, height: int, num_frames: int) -> Plan:
     """Draw a video's plan; `rng` is used up in an order that depends on nothing else."""
     palette = PALETTES[int(rng.integers(len(PALETTES)))]
-    scenes = tuple(build_scene(rng, palette, width, height) for _ in range(2))
     seen = stretches(num_frames, rng)
     cuts = {s.start for s in seen if not s.arrives} | {s.stop for s in seen if not s.leaves}
     edges = sorted({0, num_frames} | {cut for cut in cuts if 0 < cut < num_frames})
-    first = int(rng.integers(2))
+    scenes = tuple(build_scene(rng, palette, width, height) for _ in range(min(2, len(edges) - 1)))
     shots = tuple(
-        Shot(start, stop, (first + i) % 2, _window(rng, stop - start))
-        for i, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True))
+        Shot(start, stop, i % 2, _window(rng, stop - start)) for i, (start, stop) in enumerate(pairwise(edges))
     )
     length = rng.uniform(*LENGTH) * height
     facing = int(rng.choice([-1, 1]))
@@ -123,9 +138,9 @@ def _window(rng: np.random.Generator, num_frames: int) -> NDArray[np.float64]:
 
 def _drifter(rng: np.random.Generator) -> Drifter:
     colour = ACCENTS[int(rng.integers(len(ACCENTS)))]
-    butterfly = bool(rng.random() < 0.4)
-    step = rng.normal(0, 0.015, 2) if butterfly else np.array([rng.normal(0, 0.006), rng.uniform(0.012, 0.03)])
-    return Drifter(butterfly, colour, rng.uniform(0, 1, 2), step, rng.uniform(0.018, 0.036), rng.uniform(0, 7))
+    flies = bool(rng.random() < 0.4)
+    step = rng.normal(0, 0.015, 2) if flies else np.array([rng.normal(0, 0.006), rng.uniform(0.012, 0.03)])
+    return Drifter(flies, colour, rng.uniform(0, 1, 2), step, rng.uniform(0.018, 0.036), rng.uniform(0, 7))
 
 
 def _shot_at(plan: Plan, frame: int) -> Shot:
@@ -144,45 +159,50 @@ def _corner(plan: Plan, layer: Image.Image, frame: int, speed: float) -> tuple[i
     """Upper left corner of the picture in a layer that moves `speed` times as fast as the middle one."""
     room = np.array([layer.width - plan.width, layer.height - plan.height])
     x, y = (0.5 + (_camera(plan, frame) - 0.5) * speed) * room
-    return int(round(x)), int(round(y))
+    return round(float(x)), round(float(y))
 
 
 def _poses(plan: Plan, stretch: Stretch, length: float, facing: int, rng: np.random.Generator) -> dict[int, Pose]:
-    """The bird's pose in every frame of one stretch."""
+    """The bird's pose in every frame of one stretch: it crosses the picture, or sits and may arrive or leave."""
     frames = range(stretch.start, stretch.stop)
     perch = _perch(plan, frames, length, rng)
-    seat = rng.uniform([0.12, 0.15], [0.88, 0.75]) * (plan.width, plan.height)
-    beat, tilt, steepness = rng.uniform(1.5, 2.4), rng.uniform(-0.75, -0.35), rng.uniform(-0.5, 0.3)
-    count = len(frames)
-    moving = count if (perch is None or (stretch.arrives and stretch.leaves)) else min(count - 1, 5)
-    edge_x = -0.1 * length if facing > 0 else plan.width + 0.1 * length
+    habit = Habit(length, facing, rng.uniform(1.5, 2.4), rng.uniform(-0.75, -0.35), rng.uniform(-0.5, 0.3))
+    level = rng.uniform(0.28, 0.75) * plan.height
+    if perch is None or (stretch.arrives and stretch.leaves):
+        return {frame: _crossing(plan, habit, level, i, len(frames)) for i, frame in enumerate(frames)}
+    middle = plan.scenes[_shot_at(plan, frames[0]).scene].middle
     poses = {}
     for i, frame in enumerate(frames):
-        crossing = perch is None or (stretch.arrives and stretch.leaves)
-        flap = float(np.sin(beat * i + tilt))
-        if crossing:
-            share = (i + 0.5) / count
-            x = edge_x + facing * share * (plan.width + 0.2 * length)
-            y = seat[1] + steepness * (share - 0.5) * 0.5 * plan.height - np.sin(np.pi * share) * 0.08 * plan.height
-            poses[frame] = Pose(x, y, length, 0.35 * steepness, facing, flap)
-            continue
-        assert perch is not None
-        x, y = perch - _corner(plan, plan.scenes[_shot_at(plan, frame).scene].middle, frame, 1.0)
-        y -= 0.40 * length
-        away = 0.0
-        if stretch.arrives and i < moving:
-            away = 1 - (i + 0.5) / (moving + 0.5)
-        elif stretch.leaves and i >= count - moving:
-            away = (i + 1 - (count - moving) - 0.5) / (moving + 0.5)
-        if away == 0.0:
-            bob = 0.05 * np.sin(0.9 * i + tilt * 9)
-            poses[frame] = Pose(x, y, length, tilt + bob, facing, None)
-            continue
-        towards = -facing if stretch.arrives else facing
-        goal = -0.1 * length if towards < 0 else plan.width + 0.1 * length
-        reach = away**1.3
-        poses[frame] = Pose(x + (goal - x) * reach, y - 0.25 * plan.height * away, length, -0.2, facing, flap)
+        x, y = perch - _corner(plan, middle, frame, 1.0)
+        poses[frame] = _visit(plan, habit, stretch, (float(x), float(y) - FOOT * length), i)
     return poses
+
+
+def _crossing(plan: Plan, habit: Habit, level: float, number: int, count: int) -> Pose:
+    """Frame `number` of `count` of a flight from one side of the picture to the other."""
+    share = (number + 0.5) / count
+    run = plan.width + 0.2 * habit.length
+    x = plan.width / 2 + habit.facing * (share - 0.5) * run
+    rise = habit.climb * (share - 0.5) * 0.5 - np.sin(np.pi * share) * 0.08
+    flap = float(np.sin(habit.beat * number + habit.tilt))
+    return Pose(x, level + rise * plan.height, habit.length, 0.35 * habit.climb, habit.facing, flap)
+
+
+def _visit(plan: Plan, habit: Habit, stretch: Stretch, seat: tuple[float, float], number: int) -> Pose:
+    """Frame `number` of a stretch in which the bird sits at `seat`, but for the frames it takes to come or go."""
+    count = stretch.stop - stretch.start
+    moving = min(count - 1, FLIGHT_FRAMES)
+    away = 0.0  # share of the way from the seat to the side of the picture
+    if stretch.arrives:
+        away = max(0.0, 1 - (number + 0.5) / (moving + 0.5))
+    elif stretch.leaves:
+        away = max(0.0, (number - count + moving + 0.5) / (moving + 0.5))
+    if number >= moving if stretch.arrives else number < count - moving or not stretch.leaves:
+        return Pose(*seat, habit.length, habit.tilt + 0.05 * float(np.sin(0.9 * number)), habit.facing, None)
+    heading = -habit.facing if stretch.arrives else habit.facing
+    goal = -0.1 * habit.length if heading < 0 else plan.width + 0.1 * habit.length
+    x, y = seat[0] + (goal - seat[0]) * away**1.3, seat[1] - 0.25 * plan.height * away
+    return Pose(x, y, habit.length, -0.2, habit.facing, float(np.sin(habit.beat * number + habit.tilt)))
 
 
 def _perch(plan: Plan, frames: range, length: float, rng: np.random.Generator) -> NDArray[np.float64] | None:
@@ -193,10 +213,10 @@ def _perch(plan: Plan, frames: range, length: float, rng: np.random.Generator) -
     if len(scene.perches) == 0:
         return None
     inside = np.ones(len(scene.perches), bool)
-    margin = np.array([0.8 * length, 0.9 * length])
+    low, high = np.array([0.9, 1.4]) * length, (plan.width, plan.height) - np.array([0.9, 0.3]) * length
     for frame in (frames[0], frames[-1]):
         place = scene.perches - _corner(plan, scene.middle, frame, 1.0)
-        inside &= ((place > margin) & (place < (plan.width, plan.height) - 0.5 * margin)).all(1)
+        inside &= ((place > low) & (place < high)).all(1)
     choice = np.flatnonzero(inside)
     return scene.perches[choice[int(pick * len(choice))]] if len(choice) else None
 
@@ -212,10 +232,10 @@ def film(plan: Plan, marking: Marking | None) -> Iterator[tuple[NDArray[np.uint8
         middle = _cut(plan, scene.middle, frame, 1.0)
         picture.paste(middle, mask=middle)
         front = _cut(plan, scene.front, frame, 1.0)
+        _drift(picture, plan, frame, scene.light)
         box = None
         if marking is not None and frame in plan.poses:
             box = _place(picture, front, plan.poses[frame], plan.coat, marking, scene.light)
-        _drift(picture, plan, frame, scene.light)
         picture.paste(front, mask=front)
         yield np.asarray(picture), box
 
@@ -226,7 +246,12 @@ def _cut(plan: Plan, layer: Image.Image, frame: int, speed: float) -> Image.Imag
 
 
 def _place(
-    picture: Image.Image, front: Image.Image, pose: Pose, coat: Coat, marking: Marking, light: tuple[float, float, float]
+    picture: Image.Image,
+    front: Image.Image,
+    pose: Pose,
+    coat: Coat,
+    marking: Marking,
+    light: tuple[float, float, float],
 ) -> Box | None:
     """Paste the bird; returns the box of its pixels that neither the border nor the front layer hides."""
     colours, mask, (left, top) = paint_bird(pose, coat, marking, light)
@@ -249,14 +274,12 @@ def _drift(picture: Image.Image, plan: Plan, frame: int, light: tuple[float, flo
     draw = ImageDraw.Draw(picture)
     for drifter in plan.drifters:
         place = (drifter.start + drifter.step * frame + 0.02 * np.sin(drifter.phase + 0.6 * frame)) % 1.15 - 0.07
-        x, y = place * (plan.width, plan.height)
+        x, y = (float(v) for v in place * (plan.width, plan.height))
         size = drifter.size * plan.height
-        red, green, blue = (min(255, round(c * f)) for c, f in zip(drifter.colour, light, strict=True))
+        colour = lit(drifter.colour, light)
         if drifter.butterfly:
-            for wing in wings(x, y, size, abs(np.sin(drifter.phase + 1.3 * frame))):
-                draw.polygon([(float(u), float(v)) for u, v in wing], fill=(red, green, blue))
+            for wing in butterfly(x, y, size, abs(float(np.sin(drifter.phase + 1.3 * frame)))):
+                draw.polygon(wing.ravel().tolist(), fill=colour)
             draw.line([(x, y - 0.5 * size), (x, y + 0.6 * size)], fill=(40, 30, 26), width=2)
         else:
-            angle = drifter.phase + 0.5 * frame
-            across, along = 0.45 * size * abs(np.sin(angle)) + 1, size
-            draw.polygon([(x - along, y), (x, y - across), (x + along, y + 1), (x, y + across)], fill=(red, green, blue))
+            draw.polygon(falling_leaf(x, y, 0.8 * size, drifter.phase + 0.35 * frame).ravel().tolist(), fill=colour)

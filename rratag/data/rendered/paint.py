@@ -17,6 +17,16 @@ Colour = tuple[int, int, int]
 Points = NDArray[np.float64]
 SUPERSAMPLING = 3
 
+RED, YELLOW, WHITE = (206, 36, 34), (250, 204, 30), (250, 249, 243)
+BLUE, ORANGE, BLACK = (36, 96, 216), (247, 124, 22), (22, 20, 24)
+ACCENTS: tuple[Colour, ...] = (RED, YELLOW, WHITE, BLUE, ORANGE, BLACK)
+"""Colours of the birds' markings; berries, blossoms, falling leaves and butterflies wear them in every class."""
+
+_ALONG = np.linspace(0, 1, 6)
+_HALF = np.stack([_ALONG, 0.24 * np.sin(np.pi * _ALONG**0.8)], 1)
+LEAF = np.concatenate([_HALF, (_HALF * (1, -1))[::-1]])
+"""Corners of a leaf one unit long from its stalk at the origin along x: first one half, then the other."""
+
 
 def smooth(points: Sequence[tuple[float, float]], steps: int = 6) -> Points:
     """Closed Catmull-Rom curve through `points`, `steps` points per stretch, of shape (len(points) * steps, 2)."""
@@ -70,10 +80,8 @@ class Pen:
         self._draw = ImageDraw.Draw(self.colours, "RGBA")
         self._draw_mask = ImageDraw.Draw(self.mask)
         cos, sin = np.cos(self.angle), np.sin(self.angle)
-        turn = np.array([[cos, sin], [-sin, cos]]) * [[self.facing], [1.0]]
-        if self.facing < 0:  # a mirrored figure turns the other way round
-            turn = np.array([[-cos, sin], [sin, cos]])
-        self._matrix = turn * (self.scale * SUPERSAMPLING)
+        turn = np.array([[cos, sin], [-sin, cos]])  # points are rows: (x, y) @ turn is (x, y) turned clockwise
+        self._matrix = turn * (self.facing, 1) * (self.scale * SUPERSAMPLING)
 
     def fill(self, points: Iterable[tuple[float, float]] | Points, colour: Colour, opacity: int = 255) -> None:
         """Fill a shape that belongs to the figure's outline."""
@@ -94,14 +102,11 @@ class Pen:
 
     def finish(self) -> tuple[Image.Image, Image.Image]:
         """Colours (RGB) and mask (L), both of `side` x `side` pixels."""
-        inside = Image.composite(self.colours, Image.new("RGB", self.colours.size, self._edge()), self.mask)
-        return inside.reduce(SUPERSAMPLING), self.mask.reduce(SUPERSAMPLING)
-
-    def _edge(self) -> Colour:
-        middle = self.colours.width // 2
-        pixel = self.colours.getpixel((middle, middle))
-        assert isinstance(pixel, tuple)
-        return int(pixel[0]), int(pixel[1]), int(pixel[2])
+        # Black around the figure would darken its edge when reduced: colours go in weighted by the mask.
+        weighted = self.colours.convert("RGBA")
+        weighted.putalpha(self.mask)
+        small = weighted.reduce(SUPERSAMPLING)
+        return small.convert("RGB"), small.getchannel("A")
 
     def _place(self, points: Iterable[tuple[float, float]] | Points) -> list[tuple[float, float]]:
         local = np.asarray(points if isinstance(points, np.ndarray) else list(points), np.float64)

@@ -1,0 +1,5 @@
+"""``rratag demo``."""
+
+
+def demo() -> None:
+    """To come."""

@@ -1,0 +1,83 @@
+"""``rratag evaluate``: how well a model tags labelled videos."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from rratag import config
+from rratag.cli import options
+from rratag.cli.console import out, printable, say, set_verbosity, warn
+from rratag.errors import UsageError
+
+if TYPE_CHECKING:
+    from rratag.evaluate.report import Evaluation
+
+PARTS = ("test", "validation", "train", "all")
+
+
+def evaluate(
+    tags: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(metavar="[TAGS]", help="A file that `predict` wrote; without it the model and the cache are used.", show_default=False),
+    ] = None,
+    labels: options.Labels = None,
+    columns: options.Columns = None,
+    model: options.ModelPath = None,
+    on: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--on", help="test, validation, train or all of the model's own split.  [default: test, or validation without one]"),
+    ] = None,
+    root: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--root", help="Another extracted folder, all of whose labelled videos are judged."),
+    ] = None,
+    cache: options.Cache = config.CACHE_DIR,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Top-1/3/5, mean per-class accuracy, mAP, accuracy of every glimpse, both scores, and the most confused pairs."""
+    set_verbosity(quiet=quiet)
+    from rratag.data.labels import parse_columns
+
+    if on is not None and on not in PARTS:
+        raise UsageError(f"unknown --on {on!r}; choose from {', '.join(PARTS)}")
+    names = parse_columns(columns) if columns else {}
+    if tags is not None:
+        from rratag.evaluate.saved import evaluate_tags
+
+        found, judged = evaluate_tags(tags, labels, names), str(tags)
+    else:
+        from rratag.evaluate.cached import evaluate_model
+
+        folder = model or config.MODELS_DIR / config.MODEL_NAME
+        found, judged = evaluate_model(
+            folder, options.absolute(cache), part=on, root=root, labels=labels, columns=names
+        )
+    if json:
+        out.print(json_module.dumps({"judged": judged, **found.to_json()}), markup=False, soft_wrap=True)
+    else:
+        _show(found, judged)
+
+
+def _show(found: Evaluation, judged: str) -> None:
+    from rich.table import Table
+
+    out.print(printable(f"{judged}: {found.num_videos} videos, {found.num_classes_seen} of {found.num_classes} tags"), markup=False)
+    table = Table("", "top-1", "top-3", "top-5", "mean per class", "mAP", box=None)
+    for name, score in (("ensemble (Eq. 6)", found.ensemble), ("concatenation (Eq. 4)", found.concatenation)):
+        if score is not None:
+            figures = (score.top1, score.top3, score.top5, score.mean_per_class_accuracy, score.mean_average_precision)
+            table.add_row(name, *("-" if figure is None else f"{figure:.3f}" for figure in figures))
+    out.print(table)
+    if found.glimpse_accuracy:
+        out.print("glimpses alone: " + " ".join(f"{share:.3f}" for share in found.glimpse_accuracy))
+    for pair in found.confused_pairs:
+        out.print(printable(f"  {pair.label} taken for {pair.predicted}: {pair.count}"), markup=False)
+    if found.num_videos < 30:
+        warn(f"{found.num_videos} videos say little: one video is {100 / found.num_videos:.0f} points")
+    if found.num_classes_seen < found.num_classes:
+        say("tags without a judged video count in no mean")

@@ -1,0 +1,168 @@
+"""``rratag train``: a head from the cached features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from rratag import config
+from rratag.cli import options
+from rratag.cli.console import out, printable, say, set_verbosity, show, warn
+from rratag.errors import UsageError
+
+if TYPE_CHECKING:
+    from rratag.train.fit import EpochRecord, FitResult
+    from rratag.train.run import TrainingData
+
+
+def train(
+    roots: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Argument(metavar="[ROOT]...", help="Extracted folders; the one extracted last by default.", show_default=False),
+    ] = None,
+    labels: options.Labels = None,
+    columns: options.Columns = None,
+    group_by: options.GroupBy = None,
+    glimpses: Annotated[int, typer.Option("--glimpses", min=1, max=64, help="K, attend-and-reduce steps.")] = config.GLIMPSES,
+    loss: Annotated[str, typer.Option("--loss", help="Sum of Lc, Li, Le with weights, e.g. Li+0.5Le.")] = config.LOSS,
+    head: Annotated[str, typer.Option("--head", help="rra, parallel or mean.")] = "rra",
+    reduction: Annotated[str, typer.Option("--reduction", help="tanh, linear, neg-relu or zero (the control).")] = "tanh",
+    preset: Annotated[str, typer.Option("--preset", help="default, or paper (section 5.1, its frozen phase).")] = "default",
+    input_bn: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option("--input-bn/--no-input-bn", help="A BatchNorm-ReLU before the first glimpse.  [default: on; off in paper]"),
+    ] = None,
+    dropout: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--dropout", help="Before each classifier.  [default: 0.5; paper: 0.7]"),
+    ] = None,
+    epochs: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--epochs", min=1, help="Passes over the training videos; by default chosen by their number."),
+    ] = None,
+    learning_rate: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--learning-rate", help="Of Adam.  [default: 0.001; paper: 0.0002]"),
+    ] = None,
+    batch_size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--batch-size", min=2, help="Videos a step.  [default: 32; paper: 256]"),
+    ] = None,
+    train_frames: Annotated[
+        int, typer.Option("--train-frames", min=1, help="N, random frames of a video in training, one of each slice.")
+    ] = config.TRAIN_FRAMES,
+    class_balance: Annotated[
+        str, typer.Option("--class-balance", help="none, or balanced: rare classes weigh more.")
+    ] = "none",
+    patience: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--patience", min=1, help="Stop after so many epochs without a better validation accuracy."),
+    ] = None,
+    validation_split: Annotated[
+        float, typer.Option("--validation-split", min=0, max=0.9, help="Share of the videos that choose the epoch.")
+    ] = 0.2,
+    test_split: Annotated[
+        float, typer.Option("--test-split", min=0, max=0.9, help="Share of the videos kept aside for `evaluate`.")
+    ] = 0.0,
+    seed: options.Seed = config.SEED,
+    out_folder: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="Model folder to write.  [default: .rratag/models/latest]"),
+    ] = None,
+    cache: options.Cache = config.CACHE_DIR,
+    device: options.Device = "auto",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Train a Redundancy Reduction Attention head from the cache.
+
+    The tag of a video is the first folder below the root, or what --labels says. A run that was killed goes on where
+    it was when the same command is given again.
+    """
+    set_verbosity(quiet=quiet, verbose=verbose)
+    from rratag.data.labels import parse_columns
+    from rratag.features.store import FeatureStore
+    from rratag.train.fit import PRESETS, TrainConfig
+    from rratag.train.run import LabelOptions, checkpoint_path, find_device, load_training_data, metrics_of, save_run, train_model
+
+    if preset not in PRESETS:
+        raise UsageError(f"unknown --preset {preset!r}; choose from {', '.join(PRESETS)}")
+    chosen = PRESETS[preset]
+    settings = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "patience": patience}
+    config_fields = {**chosen.train, **{name: value for name, value in settings.items() if value is not None}}
+    train_config = TrainConfig(
+        loss=loss, frames=train_frames, seed=seed, class_balance=class_balance, **config_fields
+    )
+    head_fields: dict[str, Any] = {"kind": head, "num_glimpses": glimpses, "reduction": reduction, **chosen.head}
+    head_fields |= {name: value for name, value in (("input_bn", input_bn), ("dropout", dropout)) if value is not None}
+    label_options = LabelOptions(
+        labels, parse_columns(columns) if columns else None, group_by, validation_split, test_split, seed
+    )
+    data = load_training_data(FeatureStore(options.absolute(cache)), roots or [], label_options)
+    folder = out_folder or config.MODELS_DIR / config.MODEL_NAME
+    _tell_data(data)
+    if preset == "paper":
+        say("preset paper: the frozen phase of section 5.1 only; the full recipe also trains the CNN from video frames")
+    model, result = train_model(
+        data,
+        head_fields,
+        train_config,
+        checkpoint=checkpoint_path(folder),
+        on_epoch=_Table(quiet),
+        device=find_device(device),
+    )
+    metrics = metrics_of(data, model, result, train_config)
+    save_run(folder, data, model, result, metrics)
+    _tell_result(result, folder)
+    if model.info["random_backbone"]:
+        warn("the backbone's weights are random: this model means nothing")
+    if json:
+        import json as json_module
+
+        out.print(json_module.dumps(metrics), markup=False)
+
+
+def _tell_data(data: TrainingData) -> None:
+    counts = {part: sum(one.split == part for one in data.instances) for part in ("train", "validation", "test")}
+    unlabelled = sum(one.label is None for one in data.instances)
+    parts = ", ".join(f"{count} {part}" for part, count in counts.items() if count)
+    say(f"{len(data.class_names)} tags; {parts}" + (f"; {unlabelled} unlabelled" if unlabelled else ""))
+    if data.missing:
+        warn(f"{len(data.missing)} videos of the label file are not in the cache, e.g. {printable(data.missing[0])}")
+    for line in data.warnings:
+        warn(line)
+
+
+def _tell_result(result: FitResult, folder: Path) -> None:
+    if result.validation is None:
+        say(f"no validation videos: the last of {result.best_epoch} epochs was kept, nothing judged it")
+    else:
+        found = result.validation
+        each = " ".join(f"{share:.3f}" for share in found.glimpse_accuracy)
+        say(f"epoch {result.best_epoch} kept: validation accuracy {found.accuracy:.3f} (glimpses {each})")
+    say(f"wrote {folder}")
+
+
+class _Table:
+    """The live table: one line an epoch with every loss term and the accuracy of every glimpse."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self.told_header = False
+
+    def __call__(self, record: EpochRecord) -> None:
+        if self.quiet:
+            return
+        cells = {"epoch": f"{record.epoch}"}
+        cells |= {name: f"{value:.3f}" for name, value in record.train_losses.items()}
+        if record.validation is not None:
+            cells |= {"val loss": f"{record.validation.loss:.3f}", "val acc": f"{record.validation.accuracy:.3f}"}
+            cells |= {f"g{k}": f"{share:.3f}" for k, share in enumerate(record.validation.glimpse_accuracy, 1)}
+        cells |= {"rate": f"{record.learning_rate:.1e}", "s": f"{record.seconds:.1f}"}
+        if not self.told_header:
+            show("  ".join(f"{name:>8}" for name in cells))
+            self.told_header = True
+        show("  ".join(f"{value:>8}" for value in cells.values()))
