@@ -9,7 +9,7 @@ import typer
 
 from rratag import config
 from rratag.cli import options
-from rratag.cli.console import one_line_errors, out, printable, set_verbosity
+from rratag.cli.console import lines, one_line_errors, out, printable, set_verbosity
 
 app = typer.Typer(no_args_is_help=True, help="Look into the feature cache.", rich_markup_mode=None)
 
@@ -44,18 +44,16 @@ def ls(cache: options.Cache = config.CACHE_DIR, json: options.Json = False) -> N
     if json:
         typer.echo(json_module.dumps({"cache": str(folder), "specs": specs, "roots": roots}, indent=1))
         return
-    from rich.table import Table
-
     out.print(printable(str(folder)), markup=False)
-    table = Table("spec", "backbone", "crops", "input", "sampling", "compute", "videos", "MiB", box=None)
-    for row in specs:
-        table.add_row(*(str(row[name]) for name in ("spec", "backbone", "crops", "input_size", "sampling", "compute", "videos")),
-                      f"{row['bytes'] / 2**20:.1f}")
-    out.print(table)
-    table = Table("root", "by", "when", "spec", "usable", box=None)
-    for root in roots:
-        table.add_row(printable(root["root"]), root["command"], root["when"][:19], root["spec"], f"{root['usable']} of {root['videos']}")
-    out.print(table)
+    names = ("spec", "backbone", "crops", "input_size", "sampling", "compute", "videos")
+    lines([[*names, "MiB"], *([*(str(row[name]) for name in names), f"{row['bytes'] / 2**20:.1f}"] for row in specs)])
+    roots_shown = ("root", "command", "when", "spec")
+    lines(
+        [
+            [*roots_shown, "usable"],
+            *([*(str(root[name]) for name in roots_shown), f"{root['usable']} of {root['videos']}"] for root in roots),
+        ]
+    )
 
 
 def _spec_row(spec: Any) -> dict[str, Any]:
@@ -66,8 +64,12 @@ def _spec_row(spec: Any) -> dict[str, Any]:
         "backbone": meaning["backbone"],
         "crops": meaning["crops"],
         "input_size": meaning["input_size"],
-        "sampling": " ".join(f"{name}={value}" for name, value in meaning["sampling"].items() if value is not None),
-        "compute": " ".join(str(value) for value in spec.spec.compute.values()),
+        "sampling": _words({name: value for name, value in meaning["sampling"].items() if name != "rule"}),
+        "compute": _words(spec.spec.compute),
         "videos": len(keys),
         "bytes": sum(spec.path(key).stat().st_size for key in keys),
     }
+
+
+def _words(values: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in sorted(values.items()) if value is not None)

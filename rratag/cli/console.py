@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -57,6 +57,14 @@ def show(renderable: Any) -> None:
     """A table or other rich object on stderr; nothing with --quiet."""
     if not _quiet:
         err.print(renderable)
+
+
+def lines(rows: Sequence[Sequence[str]]) -> None:
+    """Aligned columns on stdout, nothing cut off; the first row is the header."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = (printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True))
+        out.print("  ".join(cells).rstrip(), markup=False)
 
 
 def warn(text: str) -> None:

@@ -19,7 +19,18 @@ from rratag.cli import options
 from rratag.cli.console import EXIT_OK, EXIT_STOPPED, out, printable, set_verbosity
 from rratag.errors import RratagError
 
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "h5py", "hdf5plugin", "av", "decord", "scikit-learn", "safetensors")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "h5py",
+    "hdf5plugin",
+    "av",
+    "decord",
+    "scikit-learn",
+    "safetensors",
+)
 LITTLE_DISK = 2 * 2**30
 
 
@@ -124,7 +135,9 @@ def _decord() -> Finding:
     try:
         return Finding("decord", True, version("decord"))
     except PackageNotFoundError:
-        return Finding("decord", True, "not installed (optional: --decoder decord is not available, pyav reads everything)")
+        return Finding(
+            "decord", True, "not installed (optional: --decoder decord is not available, pyav reads everything)"
+        )
 
 
 def _gpu() -> Finding:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json as json_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rratag import config
 from rratag.cli import options
-from rratag.cli.console import out, printable, say, set_verbosity, warn
+from rratag.cli.console import lines, out, printable, say, set_verbosity, warn
 from rratag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,18 +21,25 @@ PARTS = ("test", "validation", "train", "all")
 
 def evaluate(
     tags: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Argument(metavar="[TAGS]", help="A file that `predict` wrote; without it the model and the cache are used.", show_default=False),
+        Path | None,
+        typer.Argument(
+            metavar="[TAGS]",
+            help="A file that `predict` wrote; without it the model and the cache are used.",
+            show_default=False,
+        ),
     ] = None,
     labels: options.Labels = None,
     columns: options.Columns = None,
     model: options.ModelPath = None,
     on: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--on", help="test, validation, train or all of the model's own split.  [default: test, or validation without one]"),
+        str | None,
+        typer.Option(
+            "--on",
+            help="test, validation, train or all of the model's own split.  [default: test, or validation without one]",
+        ),
     ] = None,
     root: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--root", help="Another extracted folder, all of whose labelled videos are judged."),
     ] = None,
     cache: options.Cache = config.CACHE_DIR,
@@ -64,15 +71,16 @@ def evaluate(
 
 
 def _show(found: Evaluation, judged: str) -> None:
-    from rich.table import Table
-
-    out.print(printable(f"{judged}: {found.num_videos} videos, {found.num_classes_seen} of {found.num_classes} tags"), markup=False)
-    table = Table("", "top-1", "top-3", "top-5", "mean per class", "mAP", box=None)
+    out.print(
+        printable(f"{judged}: {found.num_videos} videos, {found.num_classes_seen} of {found.num_classes} tags"),
+        markup=False,
+    )
+    table = [["", "top-1", "top-3", "top-5", "mean per class", "mAP"]]
     for name, score in (("ensemble (Eq. 6)", found.ensemble), ("concatenation (Eq. 4)", found.concatenation)):
         if score is not None:
             figures = (score.top1, score.top3, score.top5, score.mean_per_class_accuracy, score.mean_average_precision)
-            table.add_row(name, *("-" if figure is None else f"{figure:.3f}" for figure in figures))
-    out.print(table)
+            table.append([name, *(f"{figure:.3f}" for figure in figures)])
+    lines(table)
     if found.glimpse_accuracy:
         out.print("glimpses alone: " + " ".join(f"{share:.3f}" for share in found.glimpse_accuracy))
     for pair in found.confused_pairs:

@@ -47,9 +47,7 @@ def extract(
     request = Request(
         backbone, weights, input_size, crops, options.sampling(frames, fps, max_frames), decoder, device, precision
     )
-    run_options = RunOptions(
-        workers, batch_size, options.compression(compress), overwrite, retry_failed, download
-    )
+    run_options = RunOptions(workers, batch_size, options.compression(compress), overwrite, retry_failed, download)
     discovery = discover(paths)
     extraction = Extraction(discovery, request, FeatureStore(options.absolute(cache)), run_options)
     if dry_run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +20,7 @@ Inputs = Annotated[
     list[str],
     typer.Argument(
         metavar="PATH...",
-        help="Folders (searched recursively), video files, glob patterns, a list file (.txt, .lst), or - for a list on stdin.",
+        help="Folders (searched recursively), video files, globs, a list file (.txt, .lst), or - for a list on stdin.",
         show_default=False,
     ),
 ]
@@ -34,32 +34,41 @@ Backbone = Annotated[
     ),
 ]
 Weights = Annotated[
-    Optional[str],  # noqa: UP045 - typer reads this at run time on Python 3.10
-    typer.Option("--weights", metavar="FILE|random", help="Backbone weights: a state dict or safetensors file, or random."),
+    str | None,
+    typer.Option(
+        "--weights", metavar="FILE|random", help="Backbone weights: a state dict or safetensors file, or random."
+    ),
 ]
 InputSize = Annotated[
-    Optional[int],  # noqa: UP045
+    int | None,
     typer.Option("--input-size", help="Side of the CNN's input in pixels; the weights' own by default."),
 ]
 Crops = Annotated[
     str,
     typer.Option(
         "--crops",
-        help="Views of a frame: 1 (centre), 3, 5, 10, full (whole picture, aspect kept) or squash (whole picture, square).",
+        help="Views of a frame: 1 (centre), 3, 5, 10, full (whole, aspect kept) or squash (whole, square).",
     ),
 ]
 Frames = Annotated[
-    Optional[int],  # noqa: UP045
+    int | None,
     typer.Option("--frames", help=f"Frames per video, the middles of equal time slices.  [default: {config.FRAMES}]"),
 ]
-Fps = Annotated[Optional[float], typer.Option("--fps", help="Frames per second instead of --frames.")]  # noqa: UP045
-MaxFrames = Annotated[Optional[int], typer.Option("--max-frames", help="With --fps: at most this many per video.")]  # noqa: UP045
+Fps = Annotated[float | None, typer.Option("--fps", help="Frames per second instead of --frames.")]
+MaxFrames = Annotated[int | None, typer.Option("--max-frames", help="With --fps: at most this many per video.")]
 Decoder = Annotated[str, typer.Option("--decoder", help="auto, pyav or decord (cross-checked against pyav).")]
 Device = Annotated[str, typer.Option("--device", envvar="RRATAG_DEVICE", help="auto, cpu or cuda.")]
 Precision = Annotated[str, typer.Option("--precision", help="auto (fp32 on CPU, fp16 on GPU), fp32, fp16 or bf16.")]
 Workers = Annotated[
     int,
-    typer.Option("--workers", envvar="RRATAG_WORKERS", min=1, max=256, help="Decode processes.", show_default="CPU count, at most 8"),
+    typer.Option(
+        "--workers",
+        envvar="RRATAG_WORKERS",
+        min=1,
+        max=256,
+        help="Decode processes.",
+        show_default="CPU count, at most 8",
+    ),
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, max=4096, help="Images per forward pass.")]
 Download = Annotated[bool, typer.Option("--download", help="Allow fetching backbone weights from the network.")]
@@ -67,28 +76,40 @@ Compress = Annotated[str, typer.Option("--compress", help="Compression of cached
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Compute again what is there already.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try videos again that failed before.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Count partial videos as failed.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, how many bytes and how long; change nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done, how many bytes and how long; change nothing.")
+]
 ReportFile = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option("--report", metavar="FILE.csv", help="Write one row per candidate: status, reason, decoder, counts."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors and warnings on stderr.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="More talk on stderr.")]
 Seed = Annotated[int, typer.Option("--seed", envvar="RRATAG_SEED", min=0, help="Decides every random draw.")]
 Labels = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--labels", metavar="FILE.csv", help="CSV video,label[,start_s,end_s,split,group]; by default the first folder below the root is the tag."),
+    Path | None,
+    typer.Option(
+        "--labels",
+        metavar="FILE.csv",
+        help="CSV video,label[,start_s,end_s,split,group]; by default the first folder below the root is the tag.",
+    ),
 ]
 Columns = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--columns", metavar="OUR=THEIR,...", help="Column names of --labels, e.g. video=file,group=source_group."),
+    str | None,
+    typer.Option(
+        "--columns", metavar="OUR=THEIR,...", help="Column names of --labels, e.g. video=file,group=source_group."
+    ),
 ]
 GroupBy = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--group-by", metavar="REGEX", help="Group of a video = what REGEX finds in its id; a group never spans a split."),
+    str | None,
+    typer.Option(
+        "--group-by",
+        metavar="REGEX",
+        help="Group of a video = what REGEX finds in its id; a group never spans a split.",
+    ),
 ]
 ModelPath = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option("--model", envvar="RRATAG_MODEL", help="Model folder.  [default: .rratag/models/latest]"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -15,18 +15,20 @@ from rratag.errors import UsageError
 
 def predict(
     paths: options.Inputs,
-    out: Annotated[str, typer.Option("--out", help="tags.csv, .json or .jsonl by suffix, or - for CSV on stdout.")] = "tags.csv",
+    out: Annotated[
+        str, typer.Option("--out", help="tags.csv, .json or .jsonl by suffix, or - for CSV on stdout.")
+    ] = "tags.csv",
     model: options.ModelPath = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Rows per video.")] = config.TOP,
     score: Annotated[str, typer.Option("--score", help="ensemble (Eq. 6) or concat (Eq. 4).")] = "ensemble",
     cache: options.Cache = config.CACHE_DIR,
     weights: options.Weights = None,
     crops: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option("--crops", help="Other views than the model's: 1, 3, 5, 10, full or squash."),
     ] = None,
     frames: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option("--frames", help="Other frames per video than the model's."),
     ] = None,
     fps: options.Fps = None,
@@ -52,7 +54,7 @@ def predict(
     from rratag.features.extract import RunOptions
     from rratag.features.store import FeatureStore
     from rratag.tag.run import Override, Tagging, model_request
-    from rratag.tag.writers import writer_for, write_tags
+    from rratag.tag.writers import write_tags, writer_for
     from rratag.video.discover import discover
 
     set_verbosity(quiet=quiet, verbose=verbose)
@@ -76,7 +78,7 @@ def predict(
     if override != Override():
         say(f"looking at crops={used.meaning['crops']}, sampling={used.meaning['sampling']} instead of the model's own")
     if used.compute != loaded.info.get("compute", used.compute):
-        say(f"features computed with {_words(used.compute)}; the model was trained with {_words(loaded.info['compute'])}")
+        say(f"features are {_words(used.compute)}; the model was trained on {_words(loaded.info['compute'])}")
     if loaded.info.get("random_backbone"):
         say("the model's backbone has random weights: these tags mean nothing")
     write_tags(tagging.predictions(), out, options.about(loaded, used, top, score))

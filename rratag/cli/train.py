@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,35 +19,45 @@ if TYPE_CHECKING:
 
 def train(
     roots: Annotated[
-        Optional[list[Path]],  # noqa: UP045
-        typer.Argument(metavar="[ROOT]...", help="Extracted folders; the one extracted last by default.", show_default=False),
+        list[Path] | None,
+        typer.Argument(
+            metavar="[ROOT]...", help="Extracted folders; the one extracted last by default.", show_default=False
+        ),
     ] = None,
     labels: options.Labels = None,
     columns: options.Columns = None,
     group_by: options.GroupBy = None,
-    glimpses: Annotated[int, typer.Option("--glimpses", min=1, max=64, help="K, attend-and-reduce steps.")] = config.GLIMPSES,
+    glimpses: Annotated[
+        int, typer.Option("--glimpses", min=1, max=64, help="K, attend-and-reduce steps.")
+    ] = config.GLIMPSES,
     loss: Annotated[str, typer.Option("--loss", help="Sum of Lc, Li, Le with weights, e.g. Li+0.5Le.")] = config.LOSS,
     head: Annotated[str, typer.Option("--head", help="rra, parallel or mean.")] = "rra",
-    reduction: Annotated[str, typer.Option("--reduction", help="tanh, linear, neg-relu or zero (the control).")] = "tanh",
-    preset: Annotated[str, typer.Option("--preset", help="default, or paper (section 5.1, its frozen phase).")] = "default",
+    reduction: Annotated[
+        str, typer.Option("--reduction", help="tanh, linear, neg-relu or zero (the control).")
+    ] = "tanh",
+    preset: Annotated[
+        str, typer.Option("--preset", help="default, or paper (section 5.1, its frozen phase).")
+    ] = "default",
     input_bn: Annotated[
-        Optional[bool],  # noqa: UP045
-        typer.Option("--input-bn/--no-input-bn", help="A BatchNorm-ReLU before the first glimpse.  [default: on; off in paper]"),
+        bool | None,
+        typer.Option(
+            "--input-bn/--no-input-bn", help="A BatchNorm-ReLU before the first glimpse.  [default: on; off in paper]"
+        ),
     ] = None,
     dropout: Annotated[
-        Optional[float],  # noqa: UP045
+        float | None,
         typer.Option("--dropout", help="Before each classifier.  [default: 0.5; paper: 0.7]"),
     ] = None,
     epochs: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option("--epochs", min=1, help="Passes over the training videos; by default chosen by their number."),
     ] = None,
     learning_rate: Annotated[
-        Optional[float],  # noqa: UP045
+        float | None,
         typer.Option("--learning-rate", help="Of Adam.  [default: 0.001; paper: 0.0002]"),
     ] = None,
     batch_size: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option("--batch-size", min=2, help="Videos a step.  [default: 32; paper: 256]"),
     ] = None,
     train_frames: Annotated[
@@ -57,7 +67,7 @@ def train(
         str, typer.Option("--class-balance", help="none, or balanced: rare classes weigh more.")
     ] = "none",
     patience: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option("--patience", min=1, help="Stop after so many epochs without a better validation accuracy."),
     ] = None,
     validation_split: Annotated[
@@ -68,7 +78,7 @@ def train(
     ] = 0.0,
     seed: options.Seed = config.SEED,
     out_folder: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--out", help="Model folder to write.  [default: .rratag/models/latest]"),
     ] = None,
     cache: options.Cache = config.CACHE_DIR,
@@ -86,16 +96,22 @@ def train(
     from rratag.data.labels import parse_columns
     from rratag.features.store import FeatureStore
     from rratag.train.fit import PRESETS, TrainConfig
-    from rratag.train.run import LabelOptions, checkpoint_path, find_device, load_training_data, metrics_of, save_run, train_model
+    from rratag.train.run import (
+        LabelOptions,
+        checkpoint_path,
+        find_device,
+        load_training_data,
+        metrics_of,
+        save_run,
+        train_model,
+    )
 
     if preset not in PRESETS:
         raise UsageError(f"unknown --preset {preset!r}; choose from {', '.join(PRESETS)}")
     chosen = PRESETS[preset]
     settings = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "patience": patience}
     config_fields = {**chosen.train, **{name: value for name, value in settings.items() if value is not None}}
-    train_config = TrainConfig(
-        loss=loss, frames=train_frames, seed=seed, class_balance=class_balance, **config_fields
-    )
+    train_config = TrainConfig(loss=loss, frames=train_frames, seed=seed, class_balance=class_balance, **config_fields)
     head_fields: dict[str, Any] = {"kind": head, "num_glimpses": glimpses, "reduction": reduction, **chosen.head}
     head_fields |= {name: value for name, value in (("input_bn", input_bn), ("dropout", dropout)) if value is not None}
     label_options = LabelOptions(

@@ -1,1 +1,3 @@
-"""Labelled videos. In: listings, label files. Out: instances, splits, batches of cached features. Imports features and below."""
+"""Labelled videos.
+
+In: listings, label files. Out: instances, splits, batches of cached features. Imports features and below."""

@@ -62,4 +62,6 @@ def _evaluate(rows: dict[str, list[TagRow]], instances: list[Instance], class_na
             scores[place, number[row.label]] = row.score or 0
             glimpses[place, :, number[row.label]] = row.glimpses
     truth = numbers([str(one.label) for one in instances], class_names)
-    return evaluate_scores(scores, None, glimpses, truth, class_names)
+    ensemble = glimpses.mean(axis=1)  # Eq. 6; what `score` holds unless the file was made with --score concat
+    concatenation = None if np.abs(scores - ensemble).max() < _WHOLE else scores
+    return evaluate_scores(ensemble, concatenation, glimpses, truth, class_names)

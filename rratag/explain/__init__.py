@@ -1,1 +1,3 @@
-"""Why a tag was given: attention to time and box. In: attention, views. Out: moments and boxes. Imports records, video views."""
+"""Why a tag was given: attention to time and box.
+
+In: attention, views. Out: moments and boxes. Imports records, video views."""

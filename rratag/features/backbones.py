@@ -154,9 +154,7 @@ TORCHVISION: dict[str, Family] = {
     "efficientnet": Family(
         lambda net, x: net.features(x), lambda net, x: net.classifier(x.flatten(1)), "classifier.1.weight"
     ),
-    "regnet": Family(
-        lambda net, x: net.trunk_output(net.stem(x)), lambda net, x: net.fc(x.flatten(1)), "fc.weight"
-    ),
+    "regnet": Family(lambda net, x: net.trunk_output(net.stem(x)), lambda net, x: net.fc(x.flatten(1)), "fc.weight"),
     "densenet": Family(
         lambda net, x: net.features(x).relu(), lambda net, x: net.classifier(x.flatten(1)), "classifier.weight"
     ),
@@ -164,9 +162,7 @@ TORCHVISION: dict[str, Family] = {
 """torchvision families by the beginning of their names; the longest that fits is taken."""
 
 
-def load(
-    name: str, *, weights: str | None = None, input_size: int | None = None, download: bool = False
-) -> Backbone:
+def load(name: str, *, weights: str | None = None, input_size: int | None = None, download: bool = False) -> Backbone:
     """A frozen backbone by name.
 
     Parameters
@@ -258,7 +254,9 @@ def _torchvision(name: str, weights: str | None, download: bool) -> Backbone:
         raise UsageError(f"unknown --backbone {name!r}; torchvision has {', '.join('tv:' + model for model in known)}")
     family = TORCHVISION[prefixes[0]]
     recipes = models.get_model_weights(short)
-    recipe = next((w for w in recipes if weights and Path(weights).name == w.url.rsplit("/", 1)[-1]), recipes["IMAGENET1K_V1"])
+    recipe = next(
+        (w for w in recipes if weights and Path(weights).name == w.url.rsplit("/", 1)[-1]), recipes["IMAGENET1K_V1"]
+    )
     path = _weights_path(weights) or _torchvision_cache(name, recipe.url, weights, download)
     state = None if path is None else _read_state(path)
     arguments: dict[str, Any] = {} if state is None else {"num_classes": _num_classes(state, family.classifier, path)}
@@ -312,8 +310,8 @@ def _timm(name: str, weights: str | None, download: bool, *, shown: str | None =
         0,
         0,
         path is None,
-        lambda net, x: net.forward_features(x),  # type: ignore[operator,no-any-return]
-        lambda net, x: net.forward_head(x),  # type: ignore[operator,no-any-return]
+        lambda net, x: net.forward_features(x),  # type: ignore[operator]
+        lambda net, x: net.forward_head(x),  # type: ignore[operator]
     )
 
 
@@ -395,7 +393,9 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise WeightsError(f"{path}: holds no state dict of tensors; save one with torch.save(network.state_dict(), FILE)")
+        raise WeightsError(
+            f"{path}: holds no state dict of tensors; save one with torch.save(network.state_dict(), FILE)"
+        )
     bad = next((key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()), None)
     if bad is not None:
         raise WeightsError(f"{path}: tensor {bad} holds values that are not finite")

@@ -137,7 +137,12 @@ def _load(path: Path) -> Listing | None:
         if data["format"] != FORMAT or data["version"] != VERSION:
             return None
         return Listing(
-            Path(data["root"]), data["command"], data["spec"], data["request"], list(_entries(data["videos"])), data["when"]
+            Path(data["root"]),
+            data["command"],
+            data["spec"],
+            data["request"],
+            list(_entries(data["videos"])),
+            data["when"],
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -227,7 +227,7 @@ class Extraction:
 class _Job:
     """A decoded video whose maps are being filled."""
 
-    decoded: Decoded
+    decoded: Decoded[NDArray[np.uint8]]
     maps: NDArray[np.float16] | None = None
     missing: int = 0
 
@@ -275,13 +275,15 @@ class _Pipeline:
         failed = not self.options.retry_failed and (self.stores[0].failures / f"{key}.json").exists()
         return failed or any(store.has(key) for store in self.stores)
 
-    def _without_frames(self, decoded: Decoded) -> Entry:
+    def _without_frames(self, decoded: Decoded[NDArray[np.uint8]]) -> Entry:
         """Entry of a video that failed, or whose content is known."""
         receipt, key = decoded.receipt, decoded.sha256[:KEY_DIGITS]
         if decoded.known:
             holder = next((store for store in self.stores if store.has(key)), None)
-            receipt = _read_failure(self.stores[0], key, decoded.video.id) if holder is None else receipt_of(
-                holder, key, decoded.video.id
+            receipt = (
+                _read_failure(self.stores[0], key, decoded.video.id)
+                if holder is None
+                else receipt_of(holder, key, decoded.video.id)
             )
         elif decoded.sha256:
             _keep_failure(self.stores[0], key, receipt)

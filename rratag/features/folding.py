@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 
 import torch
@@ -45,9 +46,13 @@ def _fold_children(module: nn.Module) -> nn.Module:
     children = list(module.named_children())
     for _, child in children:
         _fold_children(child)
-    for (conv_name, conv), (norm_name, norm) in zip(children, children[1:], strict=False):
-        fits = isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats
-        if fits and conv.out_channels == norm.num_features:
+    for (conv_name, conv), (norm_name, norm) in itertools.pairwise(children):
+        if (
+            isinstance(conv, nn.Conv2d)
+            and isinstance(norm, nn.BatchNorm2d)
+            and norm.track_running_stats
+            and conv.out_channels == norm.num_features
+        ):
             setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
             # timm's BatchNormAct2d carries its activation
             setattr(module, norm_name, getattr(norm, "act", nn.Identity()))

@@ -194,7 +194,7 @@ class SpecStore:
             free = shutil.disk_usage(path.parent).free
             if free < len(image) + _SPARE_BYTES:
                 raise StoppedError(
-                    f"{self.folder}: {free // 2**20} MiB free on the disk; free some space and run again, nothing is lost"
+                    f"{self.folder}: {free // 2**20} MiB free on the disk; free some and run again, nothing is lost"
                 )
             files.write_atomically(path, image)
         except OSError as error:
@@ -243,11 +243,15 @@ class SpecStore:
             duration = float(attributes["duration_s"])
             receipt = Receipt(
                 video=str(attributes["source_name"]),
-                **{name: str(attributes[name]) for name in ("status", "reason", "message", "decoder", "fallback_from")},
-                **{
-                    name: int(attributes[name])
-                    for name in ("frames_wanted", "frames_decoded", "frames_distinct", "frames_damaged")
-                },
+                status=str(attributes["status"]),
+                reason=str(attributes["reason"]),
+                message=str(attributes["message"]),
+                decoder=str(attributes["decoder"]),
+                fallback_from=str(attributes["fallback_from"]),
+                frames_wanted=int(attributes["frames_wanted"]),
+                frames_decoded=int(attributes["frames_decoded"]),
+                frames_distinct=int(attributes["frames_distinct"]),
+                frames_damaged=int(attributes["frames_damaged"]),
                 duration_s=None if np.isnan(duration) else duration,
                 width=int(attributes["picture_width"]),
                 height=int(attributes["picture_height"]),
@@ -353,7 +357,7 @@ def file_image(features: Features, attributes: dict[str, Any], compression: str)
     maps = np.ascontiguousarray(features.maps, np.float16)
     if maps.ndim != 5 or not len(maps) == len(features.time_s) == len(features.frame_index):
         raise ValueError(f"maps {maps.shape}, times {features.time_s.shape}, frames {features.frame_index.shape}")
-    # zstd level 1 without byte shuffle: post-ReLU maps of the default backbone are mostly zeros, which shuffle breaks up
+    # zstd level 1 without byte shuffle: maps after a ReLU are mostly zeros, whose runs shuffle breaks up
     filters: dict[str, Any] = {
         "zstd": dict(hdf5plugin.Zstd(clevel=1)),
         "gzip": {"compression": "gzip", "compression_opts": 1},
@@ -364,7 +368,9 @@ def file_image(features: Features, attributes: dict[str, Any], compression: str)
     with h5py.File(buffer, "w", libver=("earliest", "v110")) as file:
         file.create_dataset("maps", data=maps, chunks=(1, 1, *maps.shape[2:]), fletcher32=True, **filters)
         file.create_dataset("time_s", data=np.asarray(features.time_s, np.float64), fletcher32=True, chunks=True)
-        file.create_dataset("frame_index", data=np.asarray(features.frame_index, np.int64), fletcher32=True, chunks=True)
+        file.create_dataset(
+            "frame_index", data=np.asarray(features.frame_index, np.int64), fletcher32=True, chunks=True
+        )
         file.create_dataset("crc32", data=crc32, fletcher32=True, chunks=True)
         for name, value in attributes.items():
             file.attrs[name] = value

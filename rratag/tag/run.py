@@ -102,7 +102,12 @@ class Tagging:
 
 
 def model_request(
-    model: Model, *, weights: str | None = None, decoder: str = config.DECODER, device: str = "auto", precision: str = "auto"
+    model: Model,
+    *,
+    weights: str | None = None,
+    decoder: str = config.DECODER,
+    device: str = "auto",
+    precision: str = "auto",
 ) -> Request:
     """How the features of `model` are extracted again.
 
@@ -114,9 +119,7 @@ def model_request(
     weights = weights or model.spec_request["weights"]
     if weights and weights != "random" and not Path(weights).is_file():
         raise ModelError(f"{weights}: the backbone weights this model was trained with have gone; give --weights FILE")
-    return Request.from_recipe(
-        model.spec_request, weights=weights, decoder=decoder, device=device, precision=precision
-    )
+    return Request.from_recipe(model.spec_request, weights=weights, decoder=decoder, device=device, precision=precision)
 
 
 def tag(

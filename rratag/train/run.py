@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rratag.data.datasets import CachedDataset
 from rratag import files
+from rratag.data.datasets import CachedDataset
 from rratag.data.label_file import labels_csv
 from rratag.data.labels import LabelSet, class_names, from_csv, from_folders, with_groups
 from rratag.data.splits import PARTS, split
@@ -217,7 +217,7 @@ def metrics_of(data: TrainingData, model: Model, result: FitResult, config: Trai
 
 
 def save_run(folder: Path, data: TrainingData, model: Model, result: FitResult, metrics: dict[str, Any]) -> None:
-    """Write the model folder with ``labels.csv``, the labels and split as ``--labels`` takes them; drop the checkpoint."""
+    """Write the model folder, with labels and split as ``--labels`` takes them; drop the checkpoint."""
     save_model(folder, model, metrics, [record.to_json() for record in result.history])
     files.write_atomically(folder / LABELS_FILE, labels_csv(data.instances).encode())
     checkpoint_path(folder).unlink(missing_ok=True)

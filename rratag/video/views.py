@@ -1,4 +1,4 @@
-"""Which part of a frame the backbone sees: resize, crops and flips, with the rounding of the weights' own preprocessing.
+"""Which part of a frame the backbone sees: resize, crops and flips, rounded as the weights' own preprocessing does.
 
 Runs in the parent process (torchvision), never in a decode worker. Images are uint8 ``[H,W,3]``, upright RGB.
 """

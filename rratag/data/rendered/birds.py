@@ -24,8 +24,7 @@ class Marking:
     wing_bar: Colour | None = None
     tail: Colour | None = None
     bill: Colour | None = None
-    eye_ring: Colour | None = None
-    rump: Colour | None = None
+    spots: Colour | None = None
 
 
 MARKINGS: dict[str, Marking] = {
@@ -33,6 +32,7 @@ MARKINGS: dict[str, Marking] = {
     "blue_throated": Marking(throat=BLUE),
     "orange_billed": Marking(bill=ORANGE),
     "red_capped": Marking(cap=RED),
+    "spot_breasted": Marking(spots=BLACK),
     "white_wing_barred": Marking(wing_bar=WHITE),
     "yellow_tailed": Marking(tail=YELLOW),
 }
@@ -76,60 +76,63 @@ class Pose:
 
 BODY = smooth(
     [
-        (0.61, -0.27),
-        (0.56, -0.39),
-        (0.43, -0.455),
-        (0.28, -0.405),
-        (0.15, -0.285),
-        (-0.10, -0.225),
-        (-0.36, -0.13),
-        (-0.52, -0.03),
+        (0.68, -0.31),
+        (0.62, -0.455),
+        (0.46, -0.535),
+        (0.27, -0.47),
+        (0.12, -0.33),
+        (-0.12, -0.245),
+        (-0.36, -0.14),
+        (-0.52, -0.04),
         (-0.50, 0.07),
-        (-0.30, 0.215),
-        (-0.02, 0.295),
-        (0.26, 0.25),
-        (0.46, 0.08),
-        (0.55, -0.08),
-        (0.60, -0.18),
+        (-0.30, 0.23),
+        (-0.02, 0.32),
+        (0.27, 0.275),
+        (0.50, 0.10),
+        (0.61, -0.07),
+        (0.67, -0.20),
     ]
 )
 BELLY = smooth(
     [
-        (0.52, -0.16),
-        (0.40, -0.05),
-        (0.20, 0.06),
+        (0.58, -0.17),
+        (0.43, -0.05),
+        (0.22, 0.06),
         (-0.15, 0.07),
         (-0.52, 0.03),
-        (-0.45, 0.2),
-        (0.0, 0.34),
-        (0.36, 0.26),
-        (0.6, 0.0),
+        (-0.45, 0.22),
+        (0.0, 0.37),
+        (0.38, 0.30),
+        (0.66, 0.0),
     ]
 )
-SHADE = smooth([(0.30, 0.22), (0.0, 0.20), (-0.30, 0.14), (-0.55, 0.06), (-0.5, 0.2), (-0.1, 0.36), (0.25, 0.32)])
+SHADE = smooth([(0.30, 0.25), (0.0, 0.22), (-0.30, 0.15), (-0.55, 0.06), (-0.5, 0.2), (-0.1, 0.39), (0.25, 0.36)])
 CAP = smooth(
     [
-        (0.66, -0.29),
-        (0.54, -0.325),
-        (0.38, -0.31),
-        (0.22, -0.20),
-        (0.06, -0.24),
-        (0.12, -0.42),
-        (0.3, -0.5),
-        (0.54, -0.5),
+        (0.74, -0.34),
+        (0.60, -0.375),
+        (0.40, -0.35),
+        (0.22, -0.22),
+        (0.04, -0.23),
+        (0.08, -0.46),
+        (0.3, -0.6),
+        (0.58, -0.6),
     ]
 )
 MASK = smooth(
-    [(0.64, -0.29), (0.50, -0.345), (0.33, -0.31), (0.20, -0.24), (0.32, -0.19), (0.48, -0.195), (0.63, -0.20)]
+    [(0.72, -0.335), (0.54, -0.40), (0.33, -0.36), (0.16, -0.25), (0.32, -0.20), (0.52, -0.215), (0.70, -0.22)]
 )
-THROAT = smooth([(0.66, -0.20), (0.52, -0.18), (0.36, -0.12), (0.22, 0.02), (0.32, 0.16), (0.46, 0.14), (0.62, 0.0)])
-BILL = np.array([(0.555, -0.335), (0.72, -0.30), (0.93, -0.205), (0.72, -0.165), (0.565, -0.16)])
+THROAT = smooth([(0.74, -0.21), (0.56, -0.20), (0.37, -0.12), (0.20, 0.04), (0.31, 0.19), (0.50, 0.17), (0.70, 0.0)])
+BILL = np.array([(0.645, -0.385), (0.80, -0.345), (1.02, -0.225), (0.80, -0.175), (0.655, -0.18), (0.63, -0.28)])
+EYE = (0.515, -0.315)
 TAIL = np.array(
-    [(-0.40, -0.11), (-0.70, -0.05), (-1.04, 0.00), (-0.99, 0.07), (-1.05, 0.15), (-0.70, 0.12), (-0.42, 0.11)]
+    [(-0.38, -0.12), (-0.70, -0.08), (-1.02, -0.05), (-0.96, 0.05), (-1.03, 0.17), (-0.70, 0.14), (-0.40, 0.12)]
 )
-FOOT = 0.42
+TAIL_END = np.array([(-0.58, -0.096), (-1.02, -0.05), (-0.96, 0.05), (-1.03, 0.17), (-0.58, 0.13)])
+SPOTS = [(0.5 - 0.13 * i - 0.05 * j, -0.02 + 0.09 * j + 0.035 * i) for j in range(4) for i in range(5)]
+FOOT = 0.43
 """How far below the middle of a perched bird its feet are, in body lengths."""
-TAIL_LINES = [np.array([(-0.45, y / 3), (-1.02, 0.075 + y)]) for y in (-0.035, 0.035)]
+TAIL_LINES = [np.array([(-0.45, y / 3), (-0.97, 0.055 + y)]) for y in (-0.045, 0.055)]
 FOLDED = smooth(
     [
         (0.31, -0.05),
@@ -143,8 +146,8 @@ FOLDED = smooth(
     ]
 )
 FOLDED_BARS = [
-    np.array([(0.115, -0.17), (0.195, -0.17), (0.115, 0.13), (0.03, 0.13)]),
-    np.array([(-0.075, -0.17), (-0.005, -0.18), (-0.085, 0.13), (-0.16, 0.13)]),
+    np.array([(0.125, -0.18), (0.215, -0.18), (0.115, 0.14), (0.02, 0.14)]),
+    np.array([(-0.085, -0.18), (0.005, -0.19), (-0.095, 0.14), (-0.19, 0.14)]),
 ]
 FOLDED_LINES = [np.array([(-0.18 + d, -0.02 + d / 4), (-0.68 + d / 2, 0.045 + d / 6)]) for d in (0.0, 0.12, 0.24)]
 
@@ -166,9 +169,9 @@ def paint_bird(
     _tail(pen, coat, marking)
     if pose.flap is None:
         _legs(pen, coat, pose.angle)
-    pen.fill(BILL, marking.bill or coat.bill)
     pen.fill(BODY, coat.upper)
     _body(pen, coat, marking)
+    _bill(pen, marking.bill or coat.bill)
     if pose.flap is None:
         _folded_wing(pen, coat, marking)
     else:
@@ -181,19 +184,22 @@ def paint_bird(
 def _body(pen: Pen, coat: Coat, marking: Marking) -> None:
     pen.mark(BELLY, coat.lower)
     pen.mark(SHADE, mix(coat.lower, coat.wing, 0.5), 110)
-    if marking.rump is not None:
-        pen.mark(circle(-0.38, -0.06, 0.16), marking.rump)
     if marking.throat is not None:
         pen.mark(THROAT, marking.throat)
     if marking.cap is not None:
         pen.mark(CAP, marking.cap)
     if marking.mask is not None:
         pen.mark(MASK, marking.mask)
-    if marking.eye_ring is not None:
-        pen.mark(circle(0.475, -0.275, 0.075), marking.eye_ring)
-    pen.mark(circle(0.475, -0.275, 0.042), (18, 14, 12))
-    pen.mark(circle(0.487, -0.29, 0.014, 8), (255, 255, 255))
-    pen.mark([(0.60, -0.250), (0.92, -0.208), (0.60, -0.225)], (30, 26, 24), 130)
+    if marking.spots is not None:
+        for spot in SPOTS:
+            pen.mark(circle(*spot, 0.035, 8), marking.spots)
+    pen.mark(circle(*EYE, 0.05), (18, 14, 12))
+    pen.mark(circle(EYE[0] + 0.015, EYE[1] - 0.018, 0.017, 8), (255, 255, 255))
+
+
+def _bill(pen: Pen, colour: Colour) -> None:
+    pen.fill(BILL, colour)
+    pen.mark([(0.68, -0.285), (1.0, -0.228), (0.68, -0.255)], (30, 26, 24), 130)
 
 
 def _legs(pen: Pen, coat: Coat, angle: float) -> None:
@@ -208,8 +214,7 @@ def _legs(pen: Pen, coat: Coat, angle: float) -> None:
 def _tail(pen: Pen, coat: Coat, marking: Marking) -> None:
     pen.fill(TAIL, coat.wing)
     if marking.tail is not None:
-        corners = [(-0.66, -0.057), (-1.04, 0.00), (-0.99, 0.07), (-1.05, 0.15), (-0.66, 0.119)]
-        pen.mark(corners, marking.tail)
+        pen.mark(TAIL_END, marking.tail)
     for line in TAIL_LINES:
         pen.line(line, mix(coat.wing, (0, 0, 0), 0.35), 0.012, outline=False)
 
@@ -252,5 +257,5 @@ def _spread_wing(pen: Pen, coat: Coat, marking: Marking, flap: float, far: bool)
     pen.mark([at(0.0, 0.18), at(0.3, 0.23), at(0.62, 0.23), at(0.3, 0.07), at(0.0, 0.02)], coat.upper, 110)
     if marking.wing_bar is not None:
         bar = mix(marking.wing_bar, (0, 0, 0), 0.15) if far else marking.wing_bar
-        for low, high in ((0.22, 0.34), (0.48, 0.58)):
+        for low, high in ((0.20, 0.34), (0.46, 0.58)):
             pen.mark([at(low, 0.22), at(high, 0.225), at(high, -0.17), at(low, -0.25)], bar)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageColor, ImageDraw
+from PIL import Image, ImageDraw
 
 from rratag.data.rendered.paint import LEAF, Colour, Points, mix
 
@@ -29,11 +29,13 @@ class Palette:
 
 
 def _palette(colours: str, light: tuple[float, float, float]) -> Palette:
-    named = []
-    for word in colours.split():
-        red, green, blue = ImageColor.getrgb(f"#{word}")[:3]
-        named.append((red, green, blue))
-    return Palette(*named, light=light)
+    sky_top, sky_bottom, sun, haze, hill, leaf, leaf_2, wood = (_colour(word) for word in colours.split())
+    return Palette(sky_top, sky_bottom, sun, haze, hill, leaf, leaf_2, wood, light)
+
+
+def _colour(digits: str) -> Colour:
+    red, green, blue = bytes.fromhex(digits)
+    return red, green, blue
 
 
 PALETTES = (  # sky top, sky bottom, sun, haze, hill, leaf, second leaf, wood

@@ -120,7 +120,7 @@ def plan_video(rng: np.random.Generator, width: int, height: int, num_frames: in
     )
     length = rng.uniform(*LENGTH) * height
     facing = int(rng.choice([-1, 1]))
-    drifters = tuple(_drifter(rng) for _ in range(int(rng.integers(2, 9))))
+    drifters = tuple(_drifter(rng) for _ in range(int(rng.integers(1, 6))))
     coat = COATS[int(rng.integers(len(COATS)))]
     plan = Plan(width, height, num_frames, scenes, shots, {}, coat, drifters)
     for stretch in seen:

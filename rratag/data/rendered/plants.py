@@ -140,7 +140,7 @@ def accents(middle: Canvas) -> None:
     rng = middle.rng
     for colour in ACCENTS:
         form = (_berries, _blossom, _coloured_leaf)[int(rng.integers(3))]
-        count = int(min(16, rng.exponential(5.0)))
+        count = int(min(12, rng.exponential(3.5)))
         for hook in rng.integers(0, len(middle.hooks), count):
             x, y = np.array(middle.hooks[hook]) + rng.normal(0, 0.012, 2)
             form(middle, float(x), float(y), rng.uniform(0.010, 0.022), mix(colour, SHADOW, rng.uniform(0, 0.2)))
