@@ -46,7 +46,7 @@ constraints: ## write constraints.txt anew from a fresh install of the newest ve
 	"$$scratch/venv/bin/python" -m pip install '.[dev]'; \
 	{ echo '# Versions tested together, for Python 3.11 and newer. Written by `make constraints`.'; \
 	  "$$scratch/venv/bin/python" -m pip list --format=freeze --exclude rratag \
-	  | sed -e 's/+.*//' | tr '[:upper:]_' '[:lower:]-' | grep -v -E '^($(LEFT_OUT))' | sort; } > constraints.txt.new; \
+	  | sed -e 's/+.*//' | tr '[:upper:]_' '[:lower:]-' | grep -v -E '^($(LEFT_OUT))' | LC_ALL=C sort; } > constraints.txt.new; \
 	mv constraints.txt.new constraints.txt
 
 $(BIN)/python:

@@ -55,7 +55,10 @@ def test_what_is_saved_comes_back(kind: str, tmp_path: Path) -> None:
 
 def test_numbers_that_json_does_not_have_become_null(tmp_path: Path) -> None:
     save_model(tmp_path / "m", make_model(), {"accuracy": {"rare": float("nan")}, "losses": [1.5, float("inf")]})
-    assert json.loads((tmp_path / "m" / "metrics.json").read_text()) == {"accuracy": {"rare": None}, "losses": [1.5, None]}
+    assert json.loads((tmp_path / "m" / "metrics.json").read_text()) == {
+        "accuracy": {"rare": None},
+        "losses": [1.5, None],
+    }
 
 
 def test_the_default_is_the_model_trained_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,13 +39,13 @@ def _settings(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    context.default_map = _file_defaults()
+    context.default_map = _file_defaults(_subcommands(context.command))
 
 
-def _file_defaults() -> dict[str, Any]:
+def _file_defaults(commands: dict[str, Any]) -> dict[str, Any]:
     """Defaults from ``rratag.toml`` in the working folder: keys for every command, or a table per command.
 
-    Flags and RRATAG_* variables stand above it.
+    Keys are the options' names; flags and RRATAG_* variables stand above them.
     """
     path = config.CONFIG_FILE
     if not path.is_file():
@@ -58,32 +58,47 @@ def _file_defaults() -> dict[str, Any]:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: {error}") from error
-    known = _option_names()
     shared = {name.replace("-", "_"): value for name, value in data.items() if not isinstance(value, dict)}
     tables = {name: value for name, value in data.items() if isinstance(value, dict)}
-    everything = set().union(*known.values())
+    everything = {name for command in commands.values() for name in _options(command)}
     for name in [*tables, *shared]:
-        if name in tables and name not in known:
-            raise UsageError(f"{path}: unknown table [{name}]; commands are {', '.join(known)}")
+        if name in tables and name not in commands:
+            raise UsageError(f"{path}: unknown table [{name}]; commands are {', '.join(commands)}")
         if name in shared and name not in everything:
             raise UsageError(f"{path}: unknown option {name!r}; see rratag COMMAND --help")
     defaults = {}
-    for command, names in known.items():
-        own = {name.replace("-", "_"): value for name, value in tables.get(command, {}).items()}
-        if unknown := own.keys() - names:
-            raise UsageError(f"{path}: [{command}] has no option {sorted(unknown)[0]!r}; see rratag {command} --help")
-        defaults[command] = {name: value for name, value in {**shared, **own}.items() if name in names}
+    for name, command in commands.items():
+        own = {key.replace("-", "_"): value for key, value in tables.get(name, {}).items()}
+        if unknown := own.keys() - _options(command):
+            raise UsageError(f"{path}: [{name}] has no option {sorted(unknown)[0]!r}; see rratag {name} --help")
+        defaults[name] = _defaults(command, {**shared, **own})
     return defaults
 
 
-def _option_names() -> dict[str, set[str]]:
-    import inspect
+def _subcommands(command: Any) -> dict[str, Any]:
+    """Commands of a group (``cache``) by name; none of a plain command."""
+    return getattr(command, "commands", {})
 
-    return {
-        str(info.name): set(inspect.signature(info.callback).parameters)
-        for info in app.registered_commands
-        if info.callback is not None
+
+def _options(command: Any) -> dict[str, str]:
+    """What click calls each option of a command, or of all commands of a group, by the option's name."""
+    found = {
+        option.removeprefix("--").replace("-", "_"): str(parameter.name)
+        for parameter in command.params
+        if parameter.param_type_name == "option"
+        for option in parameter.opts
+        if option.startswith("--")
     }
+    for inner in _subcommands(command).values():
+        found |= _options(inner)
+    return {name: parameter for name, parameter in found.items() if name != "help"}
+
+
+def _defaults(command: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """Those of `values` that a command has, as click wants them; by command for a group."""
+    if inner := _subcommands(command):
+        return {name: _defaults(one, values) for name, one in inner.items()}
+    return {parameter: values[name] for name, parameter in _options(command).items() if name in values}
 
 
 app.command("extract")(one_line_errors(extract.extract))

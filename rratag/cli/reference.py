@@ -1,4 +1,4 @@
-"""Write docs/cli.md from the commands themselves: ``python -m rratag.cli.reference [--check]``, called by ``make docs``."""
+"""Write docs/cli.md from the commands: ``python -m rratag.cli.reference [--check]``, called by ``make docs``."""
 
 from __future__ import annotations
 

@@ -95,6 +95,8 @@ def train(
     set_verbosity(quiet=quiet, verbose=verbose)
     from rratag.data.labels import parse_columns
     from rratag.features.store import FeatureStore
+    from rratag.head.rra import HeadConfig
+    from rratag.head.variants import build_head
     from rratag.train.fit import PRESETS, TrainConfig
     from rratag.train.run import (
         LabelOptions,
@@ -114,6 +116,8 @@ def train(
     train_config = TrainConfig(loss=loss, frames=train_frames, seed=seed, class_balance=class_balance, **config_fields)
     head_fields: dict[str, Any] = {"kind": head, "num_glimpses": glimpses, "reduction": reduction, **chosen.head}
     head_fields |= {name: value for name, value in (("input_bn", input_bn), ("dropout", dropout)) if value is not None}
+    build_head(HeadConfig(channels=1, num_classes=2, **head_fields))  # refused now, not after the cache was read
+    chosen_device = find_device(device)
     label_options = LabelOptions(
         labels, parse_columns(columns) if columns else None, group_by, validation_split, test_split, seed
     )
@@ -128,7 +132,7 @@ def train(
         train_config,
         checkpoint=checkpoint_path(folder),
         on_epoch=_Table(quiet),
-        device=find_device(device),
+        device=chosen_device,
     )
     metrics = metrics_of(data, model, result, train_config)
     save_run(folder, data, model, result, metrics)

@@ -144,7 +144,7 @@ def _load(path: Path) -> Listing | None:
             list(_entries(data["videos"])),
             data["when"],
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -18,13 +18,14 @@ import numpy as np
 from rratag import files
 from rratag.errors import StoppedError, UsageError
 from rratag.features.catalog import Catalog, Entry, Listing
-from rratag.features.plan import Plan, make_plan, open_stores, receipt_of
+from rratag.features.plan import RETRIED, Plan, make_plan, open_stores, receipt_of
 from rratag.features.request import Request
 from rratag.features.spec import digest
 from rratag.features.store import KEY_DIGITS, Features, FeatureStore, SpecStore, file_image
-from rratag.records import Receipt
+from rratag.records import Receipt, Video
 from rratag.video.discover import Discovery
 from rratag.video.pool import Decoded, DecodePool, PoolOptions
+from rratag.video.views import scaled
 
 if TYPE_CHECKING:
     import torch
@@ -174,7 +175,7 @@ class Extraction:
         """Put the spec that new features go to first."""
         spec = self.request.spec(self.network.backbone, self.network.precision)
         self.check(spec.meaning)
-        own = self.store.create_spec(spec)
+        own = SpecStore(self.store.cache / spec.short, spec)  # its folder is made when there is something to put there
         others = [s for s in self.store.with_meaning(spec.meaning_digest) if s.folder != own.folder]
         self.stores = [own, *others]
 
@@ -185,6 +186,7 @@ class Extraction:
             spec = self.request.spec(self.network.backbone, self.network.precision)
             if spec.short != self.stores[0].folder.name:
                 self._open_store()
+            self.store.create_spec(spec)
             kept = time.monotonic()
             for entry in _Pipeline(self, self._commit).run(self.plan):
                 self.entries.append(entry)
@@ -243,8 +245,12 @@ class _Batch:
 class _Pipeline:
     """Decoded videos in, entries out, in order of completion."""
 
-    def __init__(self, extraction: Extraction, commit: Callable[[_Job], Entry]) -> None:
+    def __init__(
+        self, extraction: Extraction, commit: Callable[[_Job], Entry], *, keep_failures: bool = True
+    ) -> None:
         self.network, self.options, self.commit = extraction.network, extraction.options, commit
+        self.keep_failures = keep_failures
+        self.noted: dict[str, tuple[int, int]] = {}
         self.stores = extraction.stores
         self.rule = extraction.request.view_rule(self.network.backbone)
         self.sampling, self.decoder = extraction.request.sampling, extraction.request.decoder
@@ -258,11 +264,12 @@ class _Pipeline:
             ThreadPoolExecutor(1, "rratag-writer") as self.writer,
             DecodePool(pool_options, self.sampling, self.rule.prepare, self._is_known) as pool,
         ):
-            for decoded in pool.run(plan.pending):
+            for decoded in pool.run(self._noting(plan.pending)):
+                noted = self.noted.pop(decoded.video.id)
                 if decoded.frames:
                     self._add(_Job(decoded))
                 else:
-                    yield self._without_frames(decoded)
+                    yield self._without_frames(decoded, noted)
                 yield from self._written(wait=len(self.finished) > 2 * workers)
             for shape in list(self.waiting):
                 self._forward(shape)
@@ -272,27 +279,40 @@ class _Pipeline:
         if self.options.overwrite:
             return False
         key = sha256[:KEY_DIGITS]
-        failed = not self.options.retry_failed and (self.stores[0].failures / f"{key}.json").exists()
-        return failed or any(store.has(key) for store in self.stores)
+        if any(store.has(key) for store in self.stores):
+            return True
+        return not self.options.retry_failed and _read_failure(self.stores[0], key, "") is not None
 
-    def _without_frames(self, decoded: Decoded[NDArray[np.uint8]]) -> Entry:
+    def _noting(self, videos: Iterable[Video]) -> Iterator[Video]:
+        """Pass videos on, noting size and time of each: a file refused unread is known again by these."""
+        for video in videos:
+            try:
+                found = video.path.stat()
+                self.noted[video.id] = found.st_size, found.st_mtime_ns
+            except OSError:
+                self.noted[video.id] = 0, 0
+            yield video
+
+    def _without_frames(self, decoded: Decoded[NDArray[np.uint8]], noted: tuple[int, int]) -> Entry:
         """Entry of a video that failed, or whose content is known."""
         receipt, key = decoded.receipt, decoded.sha256[:KEY_DIGITS]
         if decoded.known:
             holder = next((store for store in self.stores if store.has(key)), None)
-            receipt = (
-                _read_failure(self.stores[0], key, decoded.video.id)
-                if holder is None
-                else receipt_of(holder, key, decoded.video.id)
-            )
-        elif decoded.sha256:
+            if holder is not None:
+                receipt = receipt_of(holder, key, decoded.video.id)
+            else:
+                receipt = _read_failure(self.stores[0], key, decoded.video.id) or receipt
+        elif decoded.sha256 and self.keep_failures and receipt.status not in RETRIED:
             _keep_failure(self.stores[0], key, receipt)
-        return Entry(decoded.size, decoded.mtime_ns, decoded.sha256, receipt)
+        size, mtime_ns = (decoded.size, decoded.mtime_ns) if decoded.sha256 else noted
+        return Entry(size, mtime_ns, decoded.sha256, receipt)
 
     def _add(self, job: _Job) -> None:
         job.missing = sum(len(views) for views in job.decoded.frames)
+        height, width = job.decoded.frames[0].shape[1:3]
         for t, views in enumerate(job.decoded.frames):
-            for v, image in enumerate(views):
+            # the picture may change its size within a video, its maps may not
+            for v, image in enumerate(scaled(views, height, width, self.rule.interpolation)):
                 batch = self.waiting.setdefault(image.shape, _Batch())
                 batch.images.append(image)
                 batch.places.append((job, t, v))
@@ -334,9 +354,13 @@ def _keep_failure(store: SpecStore, key: str, receipt: Receipt) -> None:
         logger.warning("%s: cannot be written (%s)", path, error.strerror)
 
 
-def _read_failure(store: SpecStore, key: str, video_id: str) -> Receipt:
-    known = json.loads((store.failures / f"{key}.json").read_text())
-    return Receipt(video_id, known["status"], known["reason"], known["message"])
+def _read_failure(store: SpecStore, key: str, video_id: str) -> Receipt | None:
+    """The failure noted of this content; None if there is none, or the note is damaged."""
+    try:
+        known = json.loads((store.failures / f"{key}.json").read_text())
+        return Receipt(video_id, known["status"], known["reason"], known["message"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def estimate(extraction: Extraction, *, samples: int = 3) -> tuple[float, float]:
@@ -361,7 +385,7 @@ def estimate(extraction: Extraction, *, samples: int = 3) -> tuple[float, float]
 
     extraction.network.maps(np.zeros((1, 64, 64, 3), np.uint8))  # the first pass also sets the network up
     start = time.monotonic()
-    for _ in _Pipeline(extraction, measure).run(tried):
+    for _ in _Pipeline(extraction, measure, keep_failures=False).run(tried):
         pass
     share = len(pending) / len(positions)
     return sum(sizes) * share, (time.monotonic() - start) * share

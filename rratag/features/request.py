@@ -44,7 +44,7 @@ class Request:
     def __post_init__(self) -> None:
         for option, value, accepted in (
             ("--crops", self.crops, tuple(CROPS)),
-            ("--decoder", self.decoder, ("auto", *DECODERS)),
+            ("--decoder", self.decoder, tuple(DECODERS)),
             ("--device", self.device, DEVICES),
             ("--precision", self.precision, PRECISIONS),
         ):

@@ -10,12 +10,13 @@ Maps may be bfloat16 or float16; arithmetic, statistics and parameters have the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from rratag.head.parallel import each_group
 
 _CACHED_ELEMENTS = 2**19
 """Elements of a map taken at once on a CPU: 2 MiB in float32, about one core's second-level cache."""
@@ -99,12 +100,11 @@ def _logits_gradient(weights: Tensor, gradient: Tensor, layout: Layout, attentio
     return (a * (da - mean)).flatten(2)
 
 
-def video_groups(maps: Tensor) -> Iterator[slice]:
+def video_groups(maps: Tensor) -> list[slice]:
     """Slices of videos that fit a CPU's cache together; everything at once elsewhere."""
     B, P, C = maps.shape
     step = max(1, _CACHED_ELEMENTS // (P * C)) if maps.device.type == "cpu" else B
-    for start in range(0, B, step):
-        yield slice(start, start + step)
+    return [slice(start, start + step) for start in range(0, B, step)]
 
 
 class _OnePass(torch.autograd.Function):
@@ -129,13 +129,17 @@ class _OnePass(torch.autograd.Function):
         weights = queries.new_empty(B, G, P)
         summaries = queries.new_empty(B, G, C)
         mean, var = queries.new_empty(2, B if statistics else 0, C)
-        for rows in video_groups(x):
+
+        def work(rows: slice) -> None:
             part = layout.rows(rows)
             values = x[rows].to(queries.dtype)
             if scale is not None and shift is not None:
                 out = y[rows] if y.dtype == queries.dtype else torch.empty_like(values)
                 values = torch.addcmul(shift[rows].unsqueeze(1), values, scale, out=out)
-                values = _zero_padding(values.relu_() if relu else values, part)
+                if relu:
+                    values.relu_()
+                if part.mask is not None:
+                    values.mul_(part.mask.unsqueeze(-1))
                 if y.dtype != queries.dtype:
                     y[rows] = values
             if G:
@@ -144,6 +148,8 @@ class _OnePass(torch.autograd.Function):
                 torch.bmm(weights[rows], values, out=summaries[rows])  # Eq. 1
             if statistics:
                 mean[rows], var[rows] = _moments(values, part)
+
+        each_group(work, video_groups(x))
         ctx.save_for_backward(x, y, scale, queries, weights, mean)
         ctx.options = layout, relu, attention
         ctx.set_materialize_grads(False)
@@ -156,28 +162,30 @@ class _OnePass(torch.autograd.Function):
         transformed = scale is not None
         dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         dshift = queries.new_empty(len(x), x.shape[-1]) if transformed else None
-        dscale = torch.zeros_like(scale) if transformed else None
-        dqueries = torch.zeros_like(queries)
-        for rows in video_groups(x):
+
+        def work(rows: slice) -> tuple[Tensor | None, Tensor | None]:
             part = layout.rows(rows)
             values = (y if transformed else x)[rows].to(queries.dtype)
             dy, dlogits = _output_gradient(
                 values, weights[rows], mean[rows], queries, part, attention, [rows_of(one, rows) for one in gradients]
             )
-            if dlogits is not None:
-                dqueries += torch.bmm(dlogits, values).sum(0)
+            dqueries = None if dlogits is None else torch.bmm(dlogits, values).sum(0)
+            dscale = None
             if transformed and relu:
                 dy = torch.ops.aten.threshold_backward(dy, values, 0)
             dy = _zero_padding(dy, part)
-            if dshift is not None and dscale is not None:
+            if dshift is not None:
                 ones = dy.new_ones(1, dy.shape[1])
                 dshift[rows] = (ones @ dy).squeeze(1)
-                dscale += (ones @ (dy * x[rows])).sum((0, 1))
+                dscale = (ones @ (dy * x[rows])).sum((0, 1))
             if dx is not None:
                 if transformed and dx.dtype == dy.dtype:
                     torch.mul(dy, scale, out=dx[rows])
                 else:
                     dx[rows] = dy * scale if transformed else dy
+            return dscale, dqueries
+
+        dscale, dqueries = (_sum(column) for column in zip(*each_group(work, video_groups(x)), strict=True))
         return dx, dscale, dshift, dqueries, None, None, None, None, None
 
 
@@ -236,6 +244,12 @@ def _moments(values: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
 
 def _zero_padding(values: Tensor, layout: Layout) -> Tensor:
     return values if layout.mask is None else values * layout.mask.unsqueeze(-1)
+
+
+def _sum(tensors: tuple[Tensor | None, ...]) -> Tensor | None:
+    """Sum in a fixed order, so that it does not depend on threads."""
+    present = [one for one in tensors if one is not None]
+    return torch.stack(present).sum(0) if present else None
 
 
 def rows_of(tensor: Tensor | None, rows: slice) -> Tensor | None:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from rratag import config
 from rratag.errors import UsageError
 from rratag.head.onepass import Layout, Maps, one_pass, rows_of, video_groups
+from rratag.head.parallel import each_group
 
 ATTENTIONS = ("spatiotemporal", "spatial", "mean")
 REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -307,10 +308,11 @@ class GlimpseHead(nn.Module):
         else:
             # a few videos through all glimpses at a time: their maps stay in the cache and memory stays small
             dtype = next(self.parameters()).dtype
-            groups = [
-                self._classified(features[rows].to(dtype), rows_of(mask, rows))
-                for rows in video_groups(features.flatten(1, 3))
-            ]
+
+            def work(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+                return self._classified(features[rows].to(dtype), rows_of(mask, rows))
+
+            groups = each_group(work, video_groups(features.flatten(1, 3)))
             logits, attention, summaries = (torch.cat(column) for column in zip(*groups, strict=True))
         return HeadOutput(logits, attention.reshape(*attention.shape[:2], N, h, w), summaries)
 

@@ -114,12 +114,16 @@ def model_request(
     Raises
     ------
     ModelError
-        If the weights file that the model names has gone.
+        If the weights file that the model names has gone, or the model does not say how its features are made.
     """
-    weights = weights or model.spec_request["weights"]
+    try:
+        own = Request.from_recipe(model.spec_request)
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"the model does not say how its features are made ({error}); train again") from error
+    weights = weights or own.weights
     if weights and weights != "random" and not Path(weights).is_file():
         raise ModelError(f"{weights}: the backbone weights this model was trained with have gone; give --weights FILE")
-    return Request.from_recipe(model.spec_request, weights=weights, decoder=decoder, device=device, precision=precision)
+    return replace(own, weights=weights, decoder=decoder, device=device, precision=precision)
 
 
 def tag(

@@ -24,6 +24,7 @@ from rratag import config as defaults
 from rratag.data.datasets import Batch, CachedDataset, draw_generator
 from rratag.errors import ModelError, StoppedError, UsageError
 from rratag.head.losses import parse_loss
+from rratag.head.parallel import threads_for_groups
 from rratag.head.rra import GlimpseHead, HeadConfig, recomputed_statistics
 from rratag.head.variants import build_head
 from rratag.train.checkpoint import read_checkpoint, write_checkpoint
@@ -184,7 +185,7 @@ def fit(
     """
     if len(train) < 2:
         raise ValueError(f"training needs at least 2 videos, got {len(train)}")
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), threads_for_groups():
         run = _Run(head_config, train, validation, config, checkpoint, torch.device(device))
         for record in run.history:
             on_epoch(record)

@@ -103,19 +103,8 @@ class ViewRule:
         -----
         Antialiased resize in uint8 over channels-last memory: 4-6 times faster than PIL and the same rounding.
         """
-        import torch
-        from torchvision.transforms.v2 import InterpolationMode
-        from torchvision.transforms.v2 import functional as transforms
-
         height, width = self.resized(image.shape[0], image.shape[1])
-        # torch takes no read-only memory, which a frame in the ring may be
-        picture = (
-            torch.from_numpy(image if image.flags.writeable else image.copy()).permute(2, 0, 1).unsqueeze(0)
-        )  # [1,3,H,W], channels-last in memory
-        mode = InterpolationMode(self.interpolation)
-        if (height, width) != image.shape[:2]:
-            picture = transforms.resize(picture, [height, width], interpolation=mode, antialias=True)
-        resized = picture[0].permute(1, 2, 0).numpy()  # [h',w',3]
+        resized = scaled(image[None], height, width, self.interpolation)[0]  # [h',w',3]
         if not self.crops.isdigit():
             return resized[None].copy()
         side = self.input_size
@@ -155,3 +144,19 @@ class ViewRule:
             "resize": self.resize if self.crops.isdigit() else None,
             "interpolation": f"{self.interpolation}, antialiased uint8",
         }
+
+
+def scaled(images: NDArray[np.uint8], height: int, width: int, interpolation: str) -> NDArray[np.uint8]:
+    """`images` (B, H, W, 3) resized to (B, height, width, 3), antialiased, in uint8; themselves if they fit already."""
+    if images.shape[1:3] == (height, width):
+        return images
+    import torch
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as transforms
+
+    # torch takes no read-only memory, which a frame in the ring may be
+    writeable = images if images.flags.writeable else images.copy()
+    pictures = torch.from_numpy(writeable).permute(0, 3, 1, 2)  # [B,3,H,W], channels-last in memory
+    mode = InterpolationMode(interpolation)
+    resized = transforms.resize(pictures, [height, width], interpolation=mode, antialias=True)
+    return np.asarray(resized.permute(0, 2, 3, 1).numpy(), np.uint8)

@@ -146,6 +146,16 @@ def test_a_padded_batch_equals_one_by_one_in_evaluation(name: str) -> None:
             assert attention[:, ~mask[row]].abs().sum() == 0
 
 
+def test_reduced_maps_are_zero_where_padded() -> None:
+    head = make_head("no-relu").eval()
+    features, mask = make_batch(padded=True)
+    for recording in (True, False):
+        with torch.set_grad_enabled(recording):
+            maps, _, _ = head.first(head._maps(features, mask), None)
+        assert maps.values[~mask.flatten(1)].abs().max() == 0
+        assert maps.values[mask.flatten(1)].abs().max() > 0
+
+
 def test_masked_statistics_are_those_of_the_real_positions() -> None:
     head = make_head("default").train()
     features, mask = make_batch(padded=True)

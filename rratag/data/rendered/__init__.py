@@ -23,6 +23,7 @@ from rratag.data.rendered.film import Box, film, plan_video
 CLASSES: tuple[str, ...] = tuple(MARKINGS)
 """Every class the set can be drawn with, sorted."""
 
+TRUTH_FILE = "truth.csv"
 TRUTH_COLUMNS = ("video", "label", "frame", "time_s", "x0", "y0", "x1", "y1")
 
 
@@ -86,7 +87,7 @@ def render_set(
     for rendered in _run(out, jobs, workers):
         finished.append(rendered)
         yield rendered
-    _write_truth(out / "truth.csv", finished)
+    _write_truth(out / TRUTH_FILE, finished)
 
 
 def render_video(out: Path, job: Job) -> Rendered:

@@ -1,4 +1,4 @@
-"""Animals that live in every scene, whatever the class: squirrels, rabbits, ducks; and wings and leaves that drift by."""
+"""What lives and moves in every scene, whatever the class: squirrels, rabbits, ducks, butterflies, falling leaves."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-# Without mbtree=0 x264's look-ahead reads memory it never wrote (seen at 240x136), and the bytes differ from run to run.
+# Without mbtree=0 x264 reads memory it never wrote (seen at 240x136), and the bytes differ from run to run.
 ENCODER_OPTIONS = {"crf": "20", "preset": "veryfast", "threads": "1", "mbtree": "0"}
 
 

@@ -44,7 +44,10 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """Frames [start, stop) of one take: a scene, and the camera's window at both ends (fractions of the room to move)."""
+    """Frames [start, stop) of one take.
+
+    ``window`` of shape (2, 2): where the camera stands at its two ends, (x, y) as fractions of the room it has.
+    """
 
     start: int
     stop: int
@@ -54,7 +57,7 @@ class Shot:
 
 @dataclass(frozen=True, slots=True)
 class Habit:
-    """One bird's body length in pixels, the way it faces, wing beat (radians per frame), tilt when it sits, and climb."""
+    """How one bird moves: body length in pixels, wing beat in radians per frame, tilt in radians when it sits."""
 
     length: float
     facing: int

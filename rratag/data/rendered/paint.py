@@ -1,7 +1,7 @@
 """Small drawing helpers that birds and scenes share: smooth outlines, colours, and a pen that fills shapes twice.
 
-A pen fills every shape in a colour canvas and, where the shape belongs to the outline of the thing drawn, in a mask. Both
-are drawn larger than they end and then reduced, which is what makes the edges soft.
+A pen fills every shape in a colour canvas and, where the shape belongs to the outline of the thing drawn, in a mask.
+Both are drawn larger than they end and then reduced, which is what makes the edges soft.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def lit(colour: Colour, light: Sequence[float]) -> Colour:
 class Pen:
     """Draws shapes given in a figure's own coordinates on a square canvas around the figure's origin.
 
-    ``scale`` is in pixels per unit, ``angle`` in radians clockwise, ``facing`` 1 (right) or -1 (mirrored). The canvas has
-    ``side`` pixels, the figure's origin in its middle.
+    ``scale`` is in pixels per unit, ``angle`` in radians clockwise, ``facing`` 1 (right) or -1 (mirrored). The canvas
+    has ``side`` pixels, the figure's origin in its middle.
     """
 
     side: int

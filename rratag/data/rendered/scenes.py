@@ -24,7 +24,7 @@ ROOM = (1.6, 1.12)
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Layers of one place; ``perches`` of shape (P, 2), pixels of the middle layer; ``light`` one factor per channel."""
+    """Layers of one place; ``perches`` (P, 2) in pixels of the middle layer; ``light``: a factor per channel."""
 
     back: Image.Image
     middle: Image.Image

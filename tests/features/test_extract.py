@@ -1,0 +1,555 @@
+"""The pipeline on real clips: right maps in the right place, exact resume, nothing done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from rratag.errors import StoppedError, UsageError
+from rratag.features import extract as extract_module
+from rratag.features.catalog import Catalog, Listing
+from rratag.features.extract import Extraction, Network, RunOptions, estimate, load_network
+from rratag.features.request import Request
+from rratag.features.store import FeatureStore, SpecStore
+from rratag.records import Receipt
+from rratag.video.discover import discover
+from rratag.video.plan import Sampling
+from tests.conftest import TINY, TINY_OPTIONS, coloured, encode
+
+FRAMES = 3
+REQUEST = Request(TINY, "random", 64, "1", Sampling(frames=FRAMES), device="cpu")
+NUM_CLIPS = 10
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return load_network(REQUEST)
+
+
+@pytest.fixture(autouse=True)
+def _one_network(monkeypatch: pytest.MonkeyPatch, network: Network) -> None:
+    """The network is loaded once for all tests of this file, not once a run."""
+    monkeypatch.setattr(extract_module, "load_network", lambda request, download=False: network)
+
+
+@pytest.fixture
+def forwarded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the batches that went through the network: empty if nothing was decoded."""
+    sizes: list[int] = []
+    maps = Network.maps
+
+    def counted(self: Network, images: np.ndarray) -> np.ndarray:
+        sizes.append(len(images))
+        return maps(self, images)
+
+    monkeypatch.setattr(Network, "maps", counted)
+    return sizes
+
+
+def extraction(folder: Path | str, cache: Path, request: Request = REQUEST, command: str = "extract", **options: Any) -> Extraction:
+    return Extraction(
+        discover([str(folder)]), request, FeatureStore(cache), RunOptions(**{"workers": 1, **options}), command=command
+    )
+
+
+def extract(folder: Path | str, cache: Path, request: Request = REQUEST, **options: Any) -> dict[str, Receipt]:
+    """Run, and check that every candidate has exactly one receipt."""
+    run = extraction(folder, cache, request, **options)
+    receipts = list(run.run())
+    found = {receipt.video: receipt for receipt in receipts}
+    assert len(found) == len(receipts) == len(run.discovery.videos) + len(run.discovery.failures)
+    return found
+
+
+def only_spec(cache: Path) -> SpecStore:
+    (store,) = FeatureStore(cache).specs()
+    return store
+
+
+def kept(cache: Path, root: Path) -> Listing:
+    listing = Catalog(cache).find(root, "extract")
+    assert listing is not None
+    return listing
+
+
+def statuses(receipts: dict[str, Receipt]) -> set[str]:
+    return {receipt.status for receipt in receipts.values()}
+
+
+def all_maps(cache: Path) -> dict[str, tuple[bytes, bytes, bytes]]:
+    store = only_spec(cache)
+    found = {key: store.read(key) for key in store.keys()}
+    return {key: (one.maps.tobytes(), one.time_s.tobytes(), one.frame_index.tobytes()) for key, one in found.items()}
+
+
+def pictures_of(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as file:
+        return [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+
+
+@pytest.mark.parametrize(("crops", "num_views"), [("1", 1), ("3", 3), ("10", 10), ("full", 1)])
+def test_every_map_is_what_the_network_says_of_that_frame_and_view(
+    clip_folder: Path, tmp_path: Path, network: Network, crops: str, num_views: int
+) -> None:
+    request = replace(REQUEST, crops=crops)
+    # batches of 4 cross frames, views and videos
+    receipts = extract(clip_folder / "red", tmp_path / "cache", request, batch_size=4)
+    assert statuses(receipts) == {"ok"}
+    store = only_spec(tmp_path / "cache")
+    rule = request.view_rule(network.backbone)
+    for video, key in kept(tmp_path / "cache", clip_folder / "red").ids_to_keys().items():
+        features = store.read(key)
+        pictures = pictures_of(clip_folder / "red" / video)
+        wanted = [(2 * i + 1) * len(pictures) // (2 * FRAMES) for i in range(FRAMES)]
+        assert features.frame_index.tolist() == wanted
+        assert features.time_s == pytest.approx([index / 10 for index in wanted], abs=1e-6)
+        assert features.maps.shape[:2] == (FRAMES, num_views)
+        for t, index in enumerate(wanted):
+            views = rule.prepare(pictures[index])
+            for v, view in enumerate(views):
+                alone = network.maps(view[None])[0].astype(np.float32)
+                np.testing.assert_allclose(features.maps[t, v].astype(np.float32), alone, rtol=2e-3, atol=2e-5)
+    # the test can tell frames and views apart
+    assert np.abs(features.maps[0].astype(float) - features.maps[2]).max() > 0.02
+    if num_views > 1:
+        assert np.abs(features.maps[:, 0].astype(float) - features.maps[:, 2]).max() > 0.02
+
+
+def test_workers_and_neighbours_do_not_change_one_bit(clip_folder: Path, tmp_path: Path) -> None:
+    """Which videos share a batch, and in which place, depends on both."""
+    extract(clip_folder, tmp_path / "one", workers=1)
+    extract(clip_folder, tmp_path / "two", workers=2)
+    extract(clip_folder / "red", tmp_path / "few", workers=2)
+    found = all_maps(tmp_path / "one")
+    assert len(found) == NUM_CLIPS
+    assert all_maps(tmp_path / "two") == found
+    few = all_maps(tmp_path / "few")
+    assert len(few) == NUM_CLIPS // 2
+    assert few.items() <= found.items()
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_batch_size_changes_maps_by_no_more_than_rounding(clip_folder: Path, tmp_path: Path, batch_size: int) -> None:
+    folder = clip_folder / "red"
+    for cache, size in (("one", 16), ("other", batch_size)):
+        extract(folder, tmp_path / cache, batch_size=size)
+    one, other = only_spec(tmp_path / "one"), only_spec(tmp_path / "other")
+    assert one.folder.name == other.folder.name
+    for key in one.keys():
+        wanted, found = one.read(key).maps, other.read(key).maps
+        step = np.spacing(np.maximum(np.abs(wanted), np.float16(2e-4)))  # sums near zero round by the terms' size
+        assert (np.abs(wanted.astype(np.float32) - found) <= 2 * step.astype(np.float32)).all()
+
+
+def test_receipts_and_header_say_what_was_decoded(clip_folder: Path, tmp_path: Path) -> None:
+    receipt = extract(clip_folder, tmp_path / "cache")["blue/3.mp4"]
+    assert (receipt.status, receipt.width, receipt.height, receipt.rotation) == ("ok", 80, 48, 0)
+    assert (receipt.frames_wanted, receipt.frames_decoded, receipt.frames_distinct) == (FRAMES, FRAMES, FRAMES)
+    assert receipt.duration_s == pytest.approx(0.8, abs=0.02)
+    listing = kept(tmp_path / "cache", clip_folder)
+    header = only_spec(tmp_path / "cache").header(listing.ids_to_keys()["blue/3.mp4"])
+    assert header.source_name == "3.mp4"
+    assert header.source_size == (clip_folder / "blue/3.mp4").stat().st_size
+    assert header.receipt == replace(receipt, video="3.mp4", seconds=0)
+    assert [entry.id for entry in listing.entries] == sorted(entry.id for entry in listing.entries)
+
+
+# --- nothing twice ---
+
+
+def test_a_second_run_touches_neither_videos_nor_network(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = extract(clip_folder, tmp_path / "cache")
+
+    def forbidden(*arguments: object, **options: object) -> None:
+        raise AssertionError("not needed")
+
+    for name in ("load_network", "DecodePool"):
+        monkeypatch.setattr(extract_module, name, forbidden)
+    monkeypatch.setattr(SpecStore, "_file", forbidden)
+    assert extract(clip_folder, tmp_path / "cache") == first
+    assert kept(tmp_path / "cache", clip_folder).ids_to_keys().keys() == first.keys()
+
+
+def test_the_second_command_imports_no_torch(clip_folder: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv[0] = 'rratag'\n"
+        "from rratag.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n"
+        "    heavy = {'torch', 'timm', 'torchvision', 'sklearn', 'h5py', 'av'} & set(sys.modules)\n"
+        "    print(stop.code, sorted(heavy))\n"
+    )
+    (clip_folder / "red/empty.mp4").write_bytes(b"")
+    extract(clip_folder / "red", tmp_path / "c", replace(REQUEST, crops="full", device="auto"))
+    command = [sys.executable, "-c", code, "extract", str(clip_folder / "red"), "--cache", str(tmp_path / "c"), *TINY_OPTIONS]
+    second = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert "6 videos: 5 ok, 1 unreadable" in second.stderr
+    assert second.stdout == "3 ['av']\n"
+
+
+def test_a_renamed_root_moved_and_copied_videos_are_known_by_content(
+    clip_folder: Path, tmp_path: Path, forwarded: list[int]
+) -> None:
+    first = extract(clip_folder, tmp_path / "cache")
+    stored = all_maps(tmp_path / "cache")
+    moved = clip_folder.rename(tmp_path / "elsewhere")
+    (moved / "red/0.mp4").rename(moved / "blue/from-red.mp4")
+    shutil.copy(moved / "red/1.mp4", moved / "copy.mp4")
+    forwarded.clear()
+    second = extract(moved, tmp_path / "cache")
+    assert forwarded == []
+    assert statuses(second) == {"ok"}
+    assert len(second) == NUM_CLIPS + 1
+    ids = kept(tmp_path / "cache", moved).ids_to_keys()
+    before = kept(tmp_path / "cache", tmp_path / "videos").ids_to_keys()
+    assert ids["blue/from-red.mp4"] == before["red/0.mp4"]
+    assert ids["copy.mp4"] == ids["red/1.mp4"] == before["red/1.mp4"]
+    assert replace(second["copy.mp4"], video="", seconds=0) == replace(first["red/1.mp4"], video="", seconds=0)
+    assert all_maps(tmp_path / "cache") == stored
+
+
+def test_a_changed_video_is_extracted_again_and_the_old_features_stay(
+    clip_folder: Path, tmp_path: Path, forwarded: list[int]
+) -> None:
+    extract(clip_folder, tmp_path / "cache")
+    before = kept(tmp_path / "cache", clip_folder).ids_to_keys()
+    path = clip_folder / "red/2.mp4"
+    found = path.stat()
+    encode(path, coloured("blue", 77))
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns + 10**9))
+    forwarded.clear()
+    extract(clip_folder, tmp_path / "cache")
+    after = kept(tmp_path / "cache", clip_folder).ids_to_keys()
+    assert forwarded == [16]
+    assert {video for video in after if after[video] != before[video]} == {"red/2.mp4"}
+    assert set(only_spec(tmp_path / "cache").keys()) == {*before.values(), *after.values()}
+
+
+def test_a_touched_video_is_read_but_not_decoded(clip_folder: Path, tmp_path: Path, forwarded: list[int]) -> None:
+    extract(clip_folder, tmp_path / "cache")
+    os.utime(clip_folder / "red/2.mp4", ns=(0, 12345))
+    forwarded.clear()
+    run = extraction(clip_folder, tmp_path / "cache")
+    assert [video.id for video in run.plan.pending] == ["red/2.mp4"]
+    assert {receipt.status for receipt in run.run()} == {"ok"}
+    assert forwarded == []
+    entry = next(entry for entry in kept(tmp_path / "cache", clip_folder).entries if entry.id == "red/2.mp4")
+    assert entry.mtime_ns == 12345
+    assert extraction(clip_folder, tmp_path / "cache").plan.pending == []
+
+
+def test_a_video_that_is_gone_leaves_the_listing_and_features_that_are_gone_are_made_again(
+    clip_folder: Path, tmp_path: Path, forwarded: list[int]
+) -> None:
+    extract(clip_folder, tmp_path / "cache")
+    stored = all_maps(tmp_path / "cache")
+    store, ids = only_spec(tmp_path / "cache"), kept(tmp_path / "cache", clip_folder).ids_to_keys()
+    store.path(ids["blue/1.mp4"]).unlink()
+    (clip_folder / "red/4.mp4").unlink()
+    forwarded.clear()
+    receipts = extract(clip_folder, tmp_path / "cache")
+    assert forwarded == [16]
+    assert "red/4.mp4" not in receipts
+    assert "red/4.mp4" not in kept(tmp_path / "cache", clip_folder).ids_to_keys()
+    assert all_maps(tmp_path / "cache") == stored
+
+
+def test_overwrite_computes_everything_again(clip_folder: Path, tmp_path: Path, forwarded: list[int]) -> None:
+    extract(clip_folder / "red", tmp_path / "cache")
+    stored = all_maps(tmp_path / "cache")
+    forwarded.clear()
+    extract(clip_folder / "red", tmp_path / "cache", overwrite=True)
+    assert forwarded == [16]
+    assert all_maps(tmp_path / "cache") == stored
+
+
+def test_equal_names_below_two_roots_never_disturb_each_other(tmp_path: Path, forwarded: list[int]) -> None:
+    for root, colour in (("videos", "red"), ("clips", "blue")):
+        (tmp_path / root / "x").mkdir(parents=True)
+        for number in range(2):
+            encode(tmp_path / root / f"x/{number}.mp4", coloured(colour, 10 * number + len(root)))
+    cache = tmp_path / "cache"
+    extract(tmp_path / "videos", cache)
+    videos = kept(cache, tmp_path / "videos")
+    alone = all_maps(cache)
+    extract(tmp_path / "clips", cache)
+    clips = kept(cache, tmp_path / "clips").ids_to_keys()
+    assert videos.ids_to_keys().keys() == clips.keys() == {"x/0.mp4", "x/1.mp4"}
+    assert not set(clips.values()) & set(videos.ids_to_keys().values())
+    assert kept(cache, tmp_path / "videos") == videos
+    assert {key: all_maps(cache)[key] for key in alone} == alone
+    forwarded.clear()
+    extract(tmp_path / "videos", cache)
+    extract(tmp_path / "clips", cache)
+    assert forwarded == []
+
+
+def test_predict_listings_are_kept_apart_but_serve(clip_folder: Path, tmp_path: Path, forwarded: list[int]) -> None:
+    cache = tmp_path / "cache"
+    list(extraction(clip_folder, cache, command="predict").run())
+    assert Catalog(cache).find(clip_folder, "extract") is None
+    forwarded.clear()
+    assert extraction(clip_folder, cache).plan.pending == []
+    extract(clip_folder, cache)
+    assert forwarded == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"crops": "squash"}, {"sampling": Sampling(frames=2)}, {"sampling": Sampling(frames=None, fps=4.0)}],
+    ids=["crops", "frames", "fps"],
+)
+def test_other_settings_are_another_spec(clip_folder: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    extract(clip_folder / "red", tmp_path / "cache")
+    extract(clip_folder / "red", tmp_path / "cache", replace(REQUEST, **change))
+    stores = FeatureStore(tmp_path / "cache").specs()
+    assert len({store.spec.meaning_digest for store in stores}) == len(stores) == 2
+    assert [len(store.keys()) for store in stores] == [5, 5]
+    assert kept(tmp_path / "cache", clip_folder / "red").request["crops"] == change.get("crops", "1")
+
+
+# --- trouble ---
+
+
+@pytest.fixture
+def with_bad(clip_folder: Path) -> Path:
+    folder = clip_folder / "red"
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(5000))
+    (folder / "cut.mp4").write_bytes((folder / "0.mp4").read_bytes()[:700])
+    (folder / "gone.mp4").symlink_to("nowhere.mp4")
+    return folder
+
+
+def test_failures_are_remembered_until_asked_for(with_bad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "cache"
+    first = extract(with_bad, cache)
+    bad = {video for video, receipt in first.items() if receipt.status == "unreadable"}
+    assert bad == {"empty.mp4", "noise.mp4", "cut.mp4", "gone.mp4"}
+    assert first["gone.mp4"].reason == "broken_link"
+    assert sum(receipt.status == "ok" for receipt in first.values()) == 5
+    assert extraction(with_bad, cache).plan.pending == []
+    again = extract(with_bad, cache)
+    for video in bad:
+        assert (again[video].status, again[video].reason, again[video].message) == (
+            first[video].status,
+            first[video].reason,
+            first[video].message,
+        )
+    assert [video.id for video in extraction(with_bad, cache, retry_failed=True).plan.pending] == sorted(bad - {"gone.mp4"})
+
+
+def test_a_failure_is_known_by_content_under_another_name(with_bad: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    first = extract(with_bad, cache)
+    moved = with_bad.rename(tmp_path / "moved")
+    again = extract(moved, cache)
+    assert (again["noise.mp4"].status, again["noise.mp4"].message) == (first["noise.mp4"].status, first["noise.mp4"].message)
+    (path,) = (path for path in only_spec(cache).failures.iterdir() if _attempted(path, first["noise.mp4"]))
+    assert json.loads(path.read_text())["attempts"] == 1
+    extract(moved, cache, retry_failed=True)
+    assert json.loads(path.read_text())["attempts"] == 2
+
+
+def _attempted(path: Path, receipt: Receipt) -> bool:
+    import hashlib
+
+    video = path.parents[3] / "moved" / receipt.video
+    return path.stem == hashlib.sha256(video.read_bytes()).hexdigest()[:32]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"status": "eaten", "reason": "", "message": ""}'])
+def test_a_damaged_note_of_a_failure_is_as_if_there_were_none(with_bad: Path, tmp_path: Path, content: str) -> None:
+    cache = tmp_path / "cache"
+    first = extract(with_bad, cache)
+    for path in only_spec(cache).failures.iterdir():
+        path.write_text(content)
+    moved = with_bad.rename(tmp_path / "moved")
+    again = extract(moved, cache)
+    assert {video: receipt.status for video, receipt in again.items()} == {
+        video: receipt.status for video, receipt in first.items()
+    }
+
+
+def test_a_video_that_changed_while_it_was_read_is_tried_again_without_being_asked(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, pool = clip_folder / "blue", extract_module.DecodePool
+
+    class Changing(pool):  # type: ignore[valid-type,misc]
+        def run(self, videos: Any) -> Iterator[Any]:
+            for decoded in super().run(videos):
+                if decoded.video.id == "1.mp4":
+                    receipt = Receipt("1.mp4", "changed_while_read", message="its size changed")
+                    decoded = replace(decoded, receipt=receipt, frames=[], time_s=np.zeros(0), frame_index=np.zeros(0, int))
+                yield decoded
+
+    monkeypatch.setattr(extract_module, "DecodePool", Changing)
+    assert extract(folder, tmp_path / "cache")["1.mp4"].status == "changed_while_read"
+    monkeypatch.setattr(extract_module, "DecodePool", pool)
+    assert extract(folder, tmp_path / "cache")["1.mp4"].status == "ok"
+
+
+def test_the_picture_size_may_change_in_the_middle_of_a_video(tmp_path: Path) -> None:
+    """Two MPEG-TS recordings put end to end, as set-top boxes do: never a crash, and the run goes on."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    small = encode(tmp_path / "a.ts", coloured("red", 1))
+    large = encode(tmp_path / "b.ts", [np.kron(one, np.ones((2, 1, 1), np.uint8)) for one in coloured("blue", 2)])
+    (folder / "a.ts").write_bytes(small.read_bytes() + large.read_bytes())
+    encode(folder / "b.mp4", coloured("blue", 3))
+    receipts = extract(folder, tmp_path / "cache", replace(REQUEST, crops="full", sampling=Sampling(frames=8)))
+    assert receipts["b.mp4"].status == "ok"
+    store = only_spec(tmp_path / "cache")
+    for key in kept(tmp_path / "cache", folder).ids_to_keys().values():
+        assert len(store.read(key).time_s) == len(store.read(key).maps)
+
+
+def test_a_full_disk_keeps_what_is_done_and_the_next_run_goes_on(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forwarded: list[int]
+) -> None:
+    undisturbed = tmp_path / "undisturbed"
+    extract(clip_folder, undisturbed)
+    write, cache = SpecStore.write, tmp_path / "cache"
+    calls = []
+
+    def fails_fourth(self: SpecStore, key: str, *arguments: Any, **options: Any) -> int:
+        calls.append(key)
+        if len(calls) > 3:
+            raise StoppedError("no space")
+        return write(self, key, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SpecStore, "write", fails_fourth)
+        with pytest.raises(StoppedError, match="no space"):
+            extract(clip_folder, cache)
+    assert len(only_spec(cache).keys()) == 3
+    forwarded.clear()
+    assert statuses(extract(clip_folder, cache)) == {"ok"}
+    assert len(forwarded) == -(-7 * FRAMES // 16)
+    assert all_maps(cache) == all_maps(undisturbed)
+
+
+def test_values_that_float16_cannot_hold_stop_the_run(
+    clip_folder: Path, tmp_path: Path, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = network.backbone._features
+    monkeypatch.setattr(network.backbone, "_features", lambda net, x: features(net, x) * 1e9)
+    with pytest.raises(StoppedError, match=r"float16 cannot hold.*fp32"):
+        extract(clip_folder / "red", tmp_path / "cache")
+    assert only_spec(tmp_path / "cache").keys() == []
+
+
+def test_cuda_where_there_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="no usable GPU"):
+        load_network(replace(REQUEST, device="cuda"))
+
+
+def test_precision_is_the_compute_of_the_spec_and_close(clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    extract(clip_folder / "red", tmp_path / "cache")
+    exact = only_spec(tmp_path / "cache")
+    half = replace(REQUEST, precision="bf16")
+    network = load_network(half)
+    monkeypatch.setattr(extract_module, "load_network", lambda request, download=False: network)
+    shutil.rmtree(exact.folder.parent / "roots")
+    extract(clip_folder / "red", tmp_path / "bf16", half)
+    other = only_spec(tmp_path / "bf16")
+    assert other.spec.meaning == exact.spec.meaning
+    assert (exact.spec.compute["precision"], other.spec.compute["precision"]) == ("fp32", "bf16")
+    key = exact.keys()[0]
+    wanted, found = (store.read(key).maps.astype(np.float32) for store in (exact, other))
+    error = np.abs(found - wanted).mean() / np.abs(wanted).mean()
+    assert 0 < error < 0.1
+
+
+# --- dry run ---
+
+
+def files_below(folder: Path) -> dict[str, int]:
+    return {str(path): path.lstat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_an_estimate_changes_nothing_and_is_near_the_truth(with_bad: Path, tmp_path: Path) -> None:
+    before = files_below(tmp_path)
+    run = extraction(with_bad, tmp_path / "cache")
+    size, seconds = estimate(run, samples=8)
+    assert files_below(tmp_path) == before
+    assert seconds > 0
+    extract(with_bad, tmp_path / "cache")
+    store = only_spec(tmp_path / "cache")
+    truth = sum(store.path(key).stat().st_size for key in store.keys())
+    assert 0.5 * truth < size <= truth
+    run = extraction(with_bad, tmp_path / "cache")
+    assert estimate(run) == (0.0, 0.0)
+
+
+# --- kill ---
+
+
+def run_command(folder: Path, cache: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "rratag", "extract", str(folder), "--cache", str(cache), *TINY_OPTIONS]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
+
+
+def test_a_killed_run_goes_on_where_it_was_to_the_same_bytes(clip_folder: Path, tmp_path: Path, forwarded: list[int]) -> None:
+    for number in range(30):  # enough that the kill comes in the middle
+        encode(clip_folder / f"red/more{number}.mp4", coloured("red", 1000 + number, 3))
+    cache, undisturbed = tmp_path / "cache", tmp_path / "undisturbed"
+    with run_command(clip_folder, cache) as process:
+        wait_until(lambda: len(list(cache.glob("*/??/*.h5"))) >= 2, 120)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    store = only_spec(cache)
+    done = {key: store.path(key).stat().st_mtime_ns for key in store.keys()}
+    assert 2 <= len(done) < NUM_CLIPS + 30
+    for key in done:
+        store.read(key)  # what has its name is whole
+    assert kept_or_none(cache, clip_folder) is None
+    request = replace(REQUEST, crops="full")
+    receipts = extract(clip_folder, cache, request)
+    assert statuses(receipts) == {"ok"}
+    assert len(forwarded) == -(-FRAMES * (NUM_CLIPS + 30 - len(done)) // 16)
+    extract(clip_folder, undisturbed, request)
+    assert all_maps(cache) == all_maps(undisturbed)
+    assert {key: store.path(key).stat().st_mtime_ns for key in done} == done
+
+
+def kept_or_none(cache: Path, root: Path) -> Listing | None:
+    return Catalog(cache).find(root, "extract")
+
+
+def test_digests_of_an_unfinished_run_are_not_computed_again(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract_module, "PART_SECONDS", 0.0)
+    run = extraction(clip_folder, tmp_path / "cache").run()
+    for _ in range(4):
+        next(run)
+    run.close()  # type: ignore[attr-defined]
+    assert kept_or_none(tmp_path / "cache", clip_folder) is None
+    assert len(extraction(clip_folder, tmp_path / "cache").plan.done) in (3, 4)
+    assert statuses(extract(clip_folder, tmp_path / "cache")) == {"ok"}
+    assert Catalog(tmp_path / "cache").find(clip_folder, "extract", part=True) is None
