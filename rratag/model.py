@@ -208,7 +208,7 @@ def _card(model: Model, metrics: dict[str, Any]) -> str:
         *(f"- {name}: {_shown(value)}" for name, value in model.meaning.items()),
         "",
         "## Trained with",
-        *(f"- {name}: {_shown(value)}" for name, value in model.info.items()),
+        *(f"- {name}: {_shown(value)}" for name, value in model.info.items() if name != "roots"),
         "",
         "## Measured",
         *(f"- {name}: {_shown(value)}" for name, value in metrics.items()),

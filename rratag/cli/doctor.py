@@ -102,7 +102,9 @@ def _pyav() -> str:
     ffmpeg = ".".join(map(str, av.library_versions["libavcodec"]))
     wanted = ("h264", "hevc", "vp9", "av1")
     missing = [name for name in wanted if name not in av.codecs_available]
-    return f"libavcodec {ffmpeg}, decodes {', '.join(name for name in wanted if name not in missing)}"
+    if missing:
+        raise RuntimeError(f"libavcodec {ffmpeg} cannot decode {', '.join(missing)}")
+    return f"libavcodec {ffmpeg}, decodes {', '.join(wanted)}"
 
 
 def _torchvision() -> str:

@@ -164,5 +164,7 @@ def about(model: Model, spec: Spec, top: int, score: str) -> About:
     """What all tags of a run have in common."""
     from rratag.tag.writers import About
 
-    names = {"head": model.head_config.to_json(), "class_names": model.class_names, "info": model.info}
+    # where the training videos lay is nobody's business but this machine's
+    info = {name: value for name, value in model.info.items() if name != "roots"}
+    names = {"head": model.head_config.to_json(), "class_names": model.class_names, "info": info}
     return About(names, spec.meaning, spec.compute, model.head.config.num_glimpses, top, score)

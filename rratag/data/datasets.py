@@ -6,8 +6,10 @@ Random draws depend on what the caller seeds them with alone, never on the order
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -51,6 +53,15 @@ class Batch:
         return Batch(self.features.to(device, non_blocking=True), mask, self.labels.to(device, non_blocking=True))
 
 
+def memory_budget() -> int:
+    """Bytes that the maps of one data set may take in memory: 2 GiB, but at most an eighth of what the machine has."""
+    try:
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 2**29
+    return min(2**31, physical // 8)
+
+
 def draw_generator(seed: int, epoch: int, video: str) -> np.random.Generator:
     """Generator of the draws for one video in one epoch: equal arguments, equal draws, whatever came before.
 
@@ -92,6 +103,8 @@ class CachedDataset:
             raise ValueError(f"no class for the label of {strangers[0]!r} ({len(strangers)} such videos)")
         self.labels = np.array([position[one.label] for one in self.instances if one.label is not None], np.int64)
         self._frames: dict[int, NDArray[np.int64]] = {}
+        self._shapes: dict[int, tuple[int, int, int]] = {}
+        self._kept: dict[str, NDArray[np.float16]] = {}
 
     def __len__(self) -> int:
         return len(self.instances)
@@ -100,6 +113,13 @@ class CachedDataset:
     def num_views(self) -> int:
         """Views cached of each frame, of which a batch holds one; 1 if the dataset is empty."""
         return self.store.header(self.instances[0].key).num_views if self.instances else 1
+
+    def map_shape(self, index: int) -> tuple[int, int, int]:
+        """Frames, height and width of a video's maps."""
+        if index not in self._shapes:
+            header = self.store.header(self.instances[index].key)
+            self._shapes[index] = (len(self.frames(index)), header.height, header.width)
+        return self._shapes[index]
 
     def frames(self, index: int) -> NDArray[np.int64]:
         """Positions, among the cached frames, of those that belong to the instance; at least one, rising."""
@@ -127,7 +147,7 @@ class CachedDataset:
             available = self.frames(int(index))
             chosen = available[random_frames(len(available), num_frames, rng)]
             unique, places = np.unique(chosen, return_inverse=True)
-            read = self.store.read(self.instances[int(index)].key, unique.tolist()).maps
+            read = self._read(int(index), unique)
             maps.append(read[places, rng.integers(read.shape[1])])
         return self._batch(indices, maps)
 
@@ -141,9 +161,26 @@ class CachedDataset:
         """
         maps = []
         for index in indices:
-            read = self.store.read(self.instances[int(index)].key, self.frames(int(index)).tolist()).maps
-            maps.append(read[:, view or 0])
+            maps.append(self._read(int(index), self.frames(int(index)))[:, view or 0])
         return self._batch(indices, maps)
+
+    def _read(self, index: int, frames: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Maps (len(frames), V, h, w, C) of some frames; from memory if the whole set fits there, so read once."""
+        key = self.instances[index].key
+        if not self._fits_memory:
+            return self.store.read(key, frames.tolist()).maps
+        if key not in self._kept:
+            self._kept[key] = self.store.read(key).maps
+        return self._kept[key][frames]
+
+    @cached_property
+    def _fits_memory(self) -> bool:
+        """Whether all maps, uncompressed, take less than :func:`memory_budget`."""
+        total = 0
+        for key in {one.key for one in self.instances}:
+            header = self.store.header(key)
+            total += 2 * header.num_frames * header.num_views * header.height * header.width * header.channels
+        return total <= memory_budget()
 
     def _batch(self, indices: Sequence[int], maps: list[NDArray[np.float16]]) -> Batch:
         features, mask = collate(maps)

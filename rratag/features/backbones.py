@@ -377,18 +377,16 @@ def _missing(name: str, found: str) -> WeightsError:
 
 def _read_state(path: Path) -> dict[str, Tensor]:
     """Tensors of a state dict or safetensors file; never unpickles code."""
-    import pickle
-
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+        with _quiet():  # torch warns about pickles that it did not write
+            if path.suffix == ".safetensors":
+                state = load_file(path)
+            else:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of foreign bytes the readers make errors of any kind; each means the same to the user
         raise WeightsError(f"{path}: not a state dict or safetensors file ({_first_line(error)})") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
@@ -457,7 +455,7 @@ def _seeded() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """torchvision warns about the initialisation of weights that are replaced at once."""
+    """No warnings: torchvision warns about the initialisation of weights that are replaced at once."""
     import warnings
 
     with warnings.catch_warnings():

@@ -245,9 +245,7 @@ class _Batch:
 class _Pipeline:
     """Decoded videos in, entries out, in order of completion."""
 
-    def __init__(
-        self, extraction: Extraction, commit: Callable[[_Job], Entry], *, keep_failures: bool = True
-    ) -> None:
+    def __init__(self, extraction: Extraction, commit: Callable[[_Job], Entry], *, keep_failures: bool = True) -> None:
         self.network, self.options, self.commit = extraction.network, extraction.options, commit
         self.keep_failures = keep_failures
         self.noted: dict[str, tuple[int, int]] = {}

@@ -44,8 +44,10 @@ def validate(head: GlimpseHead, dataset: CachedDataset, loss: Loss, device: torc
     head.eval()
     total_loss, right = 0.0, torch.zeros(head.config.num_glimpses + 1, dtype=torch.int64)
     views = range(dataset.num_views)
+    # videos of equal map shape side by side need no padding
+    order = sorted(range(len(dataset)), key=lambda index: dataset.map_shape(index))
     for start in range(0, len(dataset), VIDEOS_AT_ONCE):
-        indices = list(range(start, min(start + VIDEOS_AT_ONCE, len(dataset))))
+        indices = order[start : start + VIDEOS_AT_ONCE]
         scores = torch.zeros(())
         for view in views:
             batch = dataset.eval_batch(indices, view).to(device)

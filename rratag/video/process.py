@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import mmap
 import os
+import re
 import selectors
 import subprocess
 import sys
@@ -83,7 +84,7 @@ class WorkerProcess:
         """Last words on the log, on one line."""
         size = os.fstat(self.log.fileno()).st_size
         tail = os.pread(self.log.fileno(), LOG_BYTES, max(0, size - LOG_BYTES)).decode("utf-8", "replace")
-        return one_line(tail)
+        return one_line(_ADDRESS.sub("", tail))
 
     def resident_bytes(self) -> int:
         """Private memory of the process; 0 where the system does not say."""
@@ -108,6 +109,9 @@ class WorkerProcess:
         except BufferError:
             logger.debug("a picture outlives its ring; the memory is freed with it")
         return status
+
+
+_ADDRESS = re.compile(r" @ 0x[0-9a-fA-F]+")  # of FFmpeg's contexts: another one in every run
 
 
 def one_line(text: str) -> str:

@@ -26,7 +26,8 @@ from rratag.train.run import LabelOptions, TrainingData, load_training_data, tra
 from rratag.train.validate import validate
 
 HEADS: dict[str, dict[str, Any]] = {
-    "mean": {"kind": "mean", "num_glimpses": 1},
+    "mean": {"kind": "mean", "num_glimpses": 1, "input_bn": False},
+    "mean-bn": {"kind": "mean", "num_glimpses": 1},
     "rra-1": {"num_glimpses": 1},
     "rra-4": {},
     "zero-4": {"reduction": "zero"},

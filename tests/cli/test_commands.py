@@ -129,7 +129,12 @@ def test_extract_takes_a_list_from_stdin(cli: CommandLine, clip_folder: Path) ->
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_extract_with_what_does_not_exist_or_fit(
-    cli: CommandLine, clip_folder: Path, tmp_path: Path, arguments: list[str], code: int, words: str,
+    cli: CommandLine,
+    clip_folder: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    code: int,
+    words: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -170,7 +175,12 @@ def test_train_writes_a_model_that_says_where_it_comes_from(done: Path, cli: Com
     assert metrics["chosen_by"].startswith("validation")
     assert (metrics["training"]["learning_rate"], metrics["training"]["epochs"]) == (0.01, 12)
     assert {path.name for path in (done / "models/mine").iterdir()} == {
-        "model.safetensors", "config.json", "metrics.json", "history.csv", "README.md", "labels.csv",
+        "model.safetensors",
+        "config.json",
+        "metrics.json",
+        "history.csv",
+        "README.md",
+        "labels.csv",
     }
     assert json.loads(Path("models/mine/metrics.json").read_text()) == metrics
     history = rows_of(Path("models/mine/history.csv").read_text())
@@ -236,7 +246,9 @@ def test_train_never_writes_over_what_is_no_model(cli: CommandLine, toy_cache: T
     assert [path.name for path in Path("folder").iterdir()] == ["mine.txt"]
 
 
-def test_a_checkpoint_that_is_not_ours_is_refused_or_replaced_in_one_line(cli: CommandLine, toy_cache: ToyCache) -> None:
+def test_a_checkpoint_that_is_not_ours_is_refused_or_replaced_in_one_line(
+    cli: CommandLine, toy_cache: ToyCache
+) -> None:
     toy_cache.fill_classes(4)
     Path("models").mkdir()
     Path("models/.mine.checkpoint").write_bytes(b"not a checkpoint")
@@ -280,7 +292,13 @@ def test_predict_tags_unseen_videos_right(done: Path, cli: CommandLine) -> None:
     header = "video,status,reason,rank,label,score,glimpse_1,glimpse_2,time_s,box,frames_used,message"
     assert list(rows[0]) == header.split(",")
     assert [row["video"] for row in rows if row["rank"] in ("", "1")] == [
-        "blue/0.mp4", "blue/1.mp4", "blue/2.mp4", "broken.mp4", "red/1.mp4", "red/2.mp4", "ä,\nb.mp4",
+        "blue/0.mp4",
+        "blue/1.mp4",
+        "blue/2.mp4",
+        "broken.mp4",
+        "red/1.mp4",
+        "red/2.mp4",
+        "ä,\nb.mp4",
     ]
     best = {row["video"]: row["label"] for row in rows if row["rank"] == "1"}
     assert {video: label for video, label in best.items() if "/" in video} == {
@@ -330,9 +348,12 @@ def test_all_formats_hold_the_same(done: Path, cli: CommandLine, finished: Path)
 
 def test_concatenation_scores_on_request(done: Path, cli: CommandLine, finished: Path) -> None:
     one, other = (
-        rows_of(cli("predict", finished / "videos", "--out", "-", "--score", score).out) for score in ("ensemble", "concat")
+        rows_of(cli("predict", finished / "videos", "--out", "-", "--score", score).out)
+        for score in ("ensemble", "concat")
     )
-    assert [row["glimpse_1"] for row in one if row["label"] == "red"] == [row["glimpse_1"] for row in other if row["label"] == "red"]
+    assert [row["glimpse_1"] for row in one if row["label"] == "red"] == [
+        row["glimpse_1"] for row in other if row["label"] == "red"
+    ]
     assert {row["score"] for row in one} != {row["score"] for row in other}
 
 
@@ -467,5 +488,7 @@ def test_evaluate_by_model_and_by_file_agree(done: Path, cli: CommandLine, finis
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_evaluate_without_what_it_needs(done: Path, cli: CommandLine, arguments: list[str], code: int, words: str) -> None:
+def test_evaluate_without_what_it_needs(
+    done: Path, cli: CommandLine, arguments: list[str], code: int, words: str
+) -> None:
     cli("evaluate", *arguments).says_one_line(code, words)

@@ -28,8 +28,10 @@ class FakeStore:
         return (np.arange(np.prod(shape)).reshape(shape) + 500 * "abc".index(key)).astype(np.float16)
 
     def header(self, key: str) -> Any:
-        T, V, *_ = SHAPES[key]
-        return SimpleNamespace(num_views=V, time_s=np.arange(T) * 2.0 + 1.0)
+        T, V, h, w, C = SHAPES[key]
+        return SimpleNamespace(
+            num_frames=T, num_views=V, height=h, width=w, channels=C, time_s=np.arange(T) * 2.0 + 1.0
+        )
 
     def read(self, key: str, frames: Sequence[int] | None = None) -> Any:
         self.reads.append((key, None if frames is None else list(frames)))
@@ -94,7 +96,8 @@ def test_training_draws_one_frame_of_each_slice_and_one_view() -> None:
     assert views == {0, 1}
 
 
-def test_a_video_with_fewer_frames_than_slices_repeats_and_reads_each_once() -> None:
+def test_a_video_with_fewer_frames_than_slices_repeats_and_reads_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rratag.data.datasets.memory_budget", lambda: 0)
     data = make()
     batch = data.train_batch([1], 6, lambda index: np.random.default_rng(index))
     assert batch.features.shape[:2] == (1, 6)
@@ -153,3 +156,20 @@ def test_channels_must_agree() -> None:
 def test_views_of_an_empty_dataset() -> None:
     assert CachedDataset(FakeStore(), [], ["x", "y"]).num_views == 1
     assert make().num_views == 2
+
+
+def test_a_set_that_fits_memory_is_read_once_and_gives_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = make()
+    monkeypatch.setattr("rratag.data.datasets.memory_budget", lambda: 0)
+    straight = make()
+    for epoch in range(3):
+        for data in (kept, straight):
+            data.train_batch([0, 1, 2], 4, lambda index: draw_generator(0, 0, str(index)))
+        ours, theirs = (data.eval_batch([2, 1], view=1) for data in (kept, straight))
+        assert torch.equal(ours.features, theirs.features), epoch
+    ours, theirs = (
+        data.train_batch([1, 0], 4, lambda index: draw_generator(1, 2, str(index))) for data in (kept, straight)
+    )
+    assert torch.equal(ours.features, theirs.features)
+    assert len(kept.store.reads) == 3  # type: ignore[attr-defined]
+    assert len(straight.store.reads) > 9  # type: ignore[attr-defined]

@@ -15,7 +15,12 @@ from rratag.records import Receipt
 SHA256 = "ab" * 32
 ENTRIES = [
     Entry(10, 1_700_000_000_123_456_789, SHA256, Receipt("z/ä b.mp4", "ok", width=64, height=48, duration_s=1.5)),
-    Entry(11, 2, "cd" * 32, Receipt("a/\udcff\udc80.mp4", "partial", "frames", "3 of 5", frames_wanted=5, frames_decoded=3)),
+    Entry(
+        11,
+        2,
+        "cd" * 32,
+        Receipt("a/\udcff\udc80.mp4", "partial", "frames", "3 of 5", frames_wanted=5, frames_decoded=3),
+    ),
     Entry(0, 0, "", Receipt("b/gone.mp4", "unreadable", "broken_link", 'leads "nowhere"\\')),
     Entry(5, 3, "ef" * 32, Receipt("b/bad.mp4", "unreadable", "corrupt", rotation=270)),
 ]

@@ -60,7 +60,9 @@ def forwarded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-def extraction(folder: Path | str, cache: Path, request: Request = REQUEST, command: str = "extract", **options: Any) -> Extraction:
+def extraction(
+    folder: Path | str, cache: Path, request: Request = REQUEST, command: str = "extract", **options: Any
+) -> Extraction:
     return Extraction(
         discover([str(folder)]), request, FeatureStore(cache), RunOptions(**{"workers": 1, **options}), command=command
     )
@@ -196,7 +198,16 @@ def test_the_second_command_imports_no_torch(clip_folder: Path, tmp_path: Path) 
     )
     (clip_folder / "red/empty.mp4").write_bytes(b"")
     extract(clip_folder / "red", tmp_path / "c", replace(REQUEST, crops="full", device="auto"))
-    command = [sys.executable, "-c", code, "extract", str(clip_folder / "red"), "--cache", str(tmp_path / "c"), *TINY_OPTIONS]
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "extract",
+        str(clip_folder / "red"),
+        "--cache",
+        str(tmp_path / "c"),
+        *TINY_OPTIONS,
+    ]
     second = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert "6 videos: 5 ok, 1 unreadable" in second.stderr
     assert second.stdout == "3 ['av']\n"
@@ -336,7 +347,9 @@ def with_bad(clip_folder: Path) -> Path:
     return folder
 
 
-def test_failures_are_remembered_until_asked_for(with_bad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failures_are_remembered_until_asked_for(
+    with_bad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache = tmp_path / "cache"
     first = extract(with_bad, cache)
     bad = {video for video, receipt in first.items() if receipt.status == "unreadable"}
@@ -351,7 +364,9 @@ def test_failures_are_remembered_until_asked_for(with_bad: Path, tmp_path: Path,
             first[video].reason,
             first[video].message,
         )
-    assert [video.id for video in extraction(with_bad, cache, retry_failed=True).plan.pending] == sorted(bad - {"gone.mp4"})
+    assert [video.id for video in extraction(with_bad, cache, retry_failed=True).plan.pending] == sorted(
+        bad - {"gone.mp4"}
+    )
 
 
 def test_a_failure_is_known_by_content_under_another_name(with_bad: Path, tmp_path: Path) -> None:
@@ -359,7 +374,10 @@ def test_a_failure_is_known_by_content_under_another_name(with_bad: Path, tmp_pa
     first = extract(with_bad, cache)
     moved = with_bad.rename(tmp_path / "moved")
     again = extract(moved, cache)
-    assert (again["noise.mp4"].status, again["noise.mp4"].message) == (first["noise.mp4"].status, first["noise.mp4"].message)
+    assert (again["noise.mp4"].status, again["noise.mp4"].message) == (
+        first["noise.mp4"].status,
+        first["noise.mp4"].message,
+    )
     (path,) = (path for path in only_spec(cache).failures.iterdir() if _attempted(path, first["noise.mp4"]))
     assert json.loads(path.read_text())["attempts"] == 1
     extract(moved, cache, retry_failed=True)
@@ -396,7 +414,9 @@ def test_a_video_that_changed_while_it_was_read_is_tried_again_without_being_ask
             for decoded in super().run(videos):
                 if decoded.video.id == "1.mp4":
                     receipt = Receipt("1.mp4", "changed_while_read", message="its size changed")
-                    decoded = replace(decoded, receipt=receipt, frames=[], time_s=np.zeros(0), frame_index=np.zeros(0, int))
+                    decoded = replace(
+                        decoded, receipt=receipt, frames=[], time_s=np.zeros(0), frame_index=np.zeros(0, int)
+                    )
                 yield decoded
 
     monkeypatch.setattr(extract_module, "DecodePool", Changing)
@@ -461,7 +481,9 @@ def test_cuda_where_there_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         load_network(replace(REQUEST, device="cuda"))
 
 
-def test_precision_is_the_compute_of_the_spec_and_close(clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_is_the_compute_of_the_spec_and_close(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     extract(clip_folder / "red", tmp_path / "cache")
     exact = only_spec(tmp_path / "cache")
     half = replace(REQUEST, precision="bf16")
@@ -514,7 +536,9 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.01)
 
 
-def test_a_killed_run_goes_on_where_it_was_to_the_same_bytes(clip_folder: Path, tmp_path: Path, forwarded: list[int]) -> None:
+def test_a_killed_run_goes_on_where_it_was_to_the_same_bytes(
+    clip_folder: Path, tmp_path: Path, forwarded: list[int]
+) -> None:
     for number in range(30):  # enough that the kill comes in the middle
         encode(clip_folder / f"red/more{number}.mp4", coloured("red", 1000 + number, 3))
     cache, undisturbed = tmp_path / "cache", tmp_path / "undisturbed"

@@ -24,7 +24,9 @@ from rratag.video.plan import Sampling
 numbers = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
 leaves = st.none() | st.booleans() | numbers | st.text(max_size=8)
 values = st.recursive(
-    leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=8
+    leaves,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
 )
 objects = st.dictionaries(st.text(min_size=1, max_size=6), values, min_size=1, max_size=5)
 
@@ -100,7 +102,9 @@ def test_what_is_no_spec_is_refused(data: Any) -> None:
 
 
 def test_differences_name_every_field_once() -> None:
-    found = differences({"same": 1, "crops": "full", "old": None, "gone": 2}, {"same": 1, "crops": "1", "new": "x" * 60})
+    found = differences(
+        {"same": 1, "crops": "full", "old": None, "gone": 2}, {"same": 1, "crops": "1", "new": "x" * 60}
+    )
     assert found == [
         "crops: model 'full', features '1'",
         "gone: model '2', features 'null'",
@@ -142,7 +146,9 @@ def test_everything_of_the_backbone_that_decides_a_feature_is_in_its_meaning(cha
     "change", [{"crops": "3"}, {"sampling": Sampling(frames=24)}, {"sampling": Sampling(frames=None, fps=1.0)}], ids=str
 )
 def test_view_and_sampling_are_in_the_meaning(change: dict[str, Any]) -> None:
-    one, other = (Request(**fields).spec(fake_backbone(), "fp32") for fields in ({"crops": "1"}, {"crops": "1", **change}))
+    one, other = (
+        Request(**fields).spec(fake_backbone(), "fp32") for fields in ({"crops": "1"}, {"crops": "1", **change})
+    )
     assert one.meaning_digest != other.meaning_digest
 
 

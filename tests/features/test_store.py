@@ -114,7 +114,9 @@ def test_maps_of_another_memory_order_or_type_are_stored_by_position(tmp_path: P
     assert np.array_equal(store.read(KEY).maps, turned.astype(np.float16))
 
 
-@pytest.mark.parametrize(("times", "frames", "shape"), [(5, 6, (6, 1, 2, 2, 3)), (6, 5, (6, 1, 2, 2, 3)), (6, 6, (6, 2, 2, 3))])
+@pytest.mark.parametrize(
+    ("times", "frames", "shape"), [(5, 6, (6, 1, 2, 2, 3)), (6, 5, (6, 1, 2, 2, 3)), (6, 6, (6, 2, 2, 3))]
+)
 def test_what_does_not_belong_together_is_not_written(times: int, frames: int, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="maps"):
         file_image(Features(np.zeros(shape, np.float16), np.zeros(times), np.zeros(frames, np.int64)), {}, "none")
@@ -298,7 +300,10 @@ def test_specs_are_found_by_name_and_by_meaning(tmp_path: Path) -> None:
     other_meaning = Spec({**SPEC.meaning, "channels": 6}, SPEC.compute)
     for spec in (SPEC, other_compute, other_meaning):
         cache.create_spec(spec)
-    assert {store.spec.digest for store in cache.with_meaning(SPEC.meaning_digest)} == {SPEC.digest, other_compute.digest}
+    assert {store.spec.digest for store in cache.with_meaning(SPEC.meaning_digest)} == {
+        SPEC.digest,
+        other_compute.digest,
+    }
     assert len(cache.specs()) == 3
     assert cache.open_spec(other_meaning.short).spec == other_meaning
     with pytest.raises(CacheError, match="no features of spec"):

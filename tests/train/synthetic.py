@@ -33,7 +33,8 @@ class SyntheticStore:
             self.instances.append(Instance(f"{key}.mp4", key, CLASSES[label]))
 
     def header(self, key: str) -> Any:
-        return SimpleNamespace(num_views=self.data[key].shape[1], time_s=np.arange(6) + 0.5)
+        T, V, h, w, C = self.data[key].shape
+        return SimpleNamespace(num_frames=T, num_views=V, height=h, width=w, channels=C, time_s=np.arange(6) + 0.5)
 
     def read(self, key: str, frames: Sequence[int] | None = None) -> Any:
         return SimpleNamespace(maps=self.data[key][list(range(6) if frames is None else frames)])

@@ -9,6 +9,8 @@ from rratag.data.rendered.paint import LEAF, Colour, Points, circle, mix, smooth
 
 SHADOW = (0, 0, 0)
 EYE = (20, 16, 14)
+ELBOW_ROOM = 0.25
+"""No bird sits nearer than this to a squirrel, in picture heights."""
 
 # Outlines in units of the animal's size, feet (or water line) at the origin, looking to the right.
 SQUIRREL_TAIL = smooth(
@@ -35,6 +37,7 @@ def squirrel(middle: Canvas) -> None:
     if not middle.perches:
         return
     x, y = middle.perches[int(rng.integers(len(middle.perches)))]
+    middle.perches = [perch for perch in middle.perches if np.hypot(perch[0] - x, perch[1] - y) > ELBOW_ROOM]
     fur = mix((150, 78, 36), (96, 84, 74), rng.random())
     size, facing = rng.uniform(0.13, 0.18), float(rng.choice([-1.0, 1.0]))
     for outline, colour in (

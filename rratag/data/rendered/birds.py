@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from rratag.data.rendered.paint import BLACK, BLUE, ORANGE, RED, WHITE, YELLOW, Colour, Pen, circle, mix, smooth
+from rratag.data.rendered.paint import BLACK, BLUE, RED, WHITE, YELLOW, Colour, Pen, circle, mix, smooth
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +23,12 @@ class Marking:
     throat: Colour | None = None
     wing_bar: Colour | None = None
     tail: Colour | None = None
-    bill: Colour | None = None
     spots: Colour | None = None
 
 
 MARKINGS: dict[str, Marking] = {
     "black_masked": Marking(mask=BLACK),
     "blue_throated": Marking(throat=BLUE),
-    "orange_billed": Marking(bill=ORANGE),
     "red_capped": Marking(cap=RED),
     "spot_breasted": Marking(spots=BLACK),
     "white_wing_barred": Marking(wing_bar=WHITE),
@@ -123,7 +121,7 @@ MASK = smooth(
     [(0.72, -0.335), (0.54, -0.40), (0.33, -0.36), (0.16, -0.25), (0.32, -0.20), (0.52, -0.215), (0.70, -0.22)]
 )
 THROAT = smooth([(0.74, -0.21), (0.56, -0.20), (0.37, -0.12), (0.20, 0.04), (0.31, 0.19), (0.50, 0.17), (0.70, 0.0)])
-BILL = np.array([(0.645, -0.385), (0.80, -0.345), (1.02, -0.225), (0.80, -0.175), (0.655, -0.18), (0.63, -0.28)])
+BILL = np.array([(0.645, -0.365), (0.79, -0.325), (0.95, -0.24), (0.79, -0.2), (0.655, -0.2), (0.63, -0.28)])
 EYE = (0.515, -0.315)
 TAIL = np.array(
     [(-0.38, -0.12), (-0.70, -0.08), (-1.02, -0.05), (-0.96, 0.05), (-1.03, 0.17), (-0.70, 0.14), (-0.40, 0.12)]
@@ -171,7 +169,7 @@ def paint_bird(
         _legs(pen, coat, pose.angle)
     pen.fill(BODY, coat.upper)
     _body(pen, coat, marking)
-    _bill(pen, marking.bill or coat.bill)
+    _bill(pen, coat.bill)
     if pose.flap is None:
         _folded_wing(pen, coat, marking)
     else:
@@ -199,7 +197,7 @@ def _body(pen: Pen, coat: Coat, marking: Marking) -> None:
 
 def _bill(pen: Pen, colour: Colour) -> None:
     pen.fill(BILL, colour)
-    pen.mark([(0.68, -0.285), (1.0, -0.228), (0.68, -0.255)], (30, 26, 24), 130)
+    pen.mark([(0.68, -0.285), (0.94, -0.242), (0.68, -0.262)], (30, 26, 24), 130)
 
 
 def _legs(pen: Pen, coat: Coat, angle: float) -> None:

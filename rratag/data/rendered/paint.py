@@ -20,7 +20,7 @@ SUPERSAMPLING = 3
 RED, YELLOW, WHITE = (206, 36, 34), (250, 204, 30), (250, 249, 243)
 BLUE, ORANGE, BLACK = (36, 96, 216), (247, 124, 22), (22, 20, 24)
 ACCENTS: tuple[Colour, ...] = (RED, YELLOW, WHITE, BLUE, ORANGE, BLACK)
-"""Colours of the birds' markings; berries, blossoms, falling leaves and butterflies wear them in every class."""
+"""The markings' colours and one more: berries, blossoms, falling leaves and butterflies wear them in every class."""
 
 _ALONG = np.linspace(0, 1, 6)
 _HALF = np.stack([_ALONG, 0.24 * np.sin(np.pi * _ALONG**0.8)], 1)

@@ -46,7 +46,9 @@ def build_scene(rng: np.random.Generator, palette: Palette, width: int, height: 
     front = front_leaves(rng, palette, size, height)
     brightness = rng.uniform(0.88, 1.06)
     red, green, blue = (float(channel * brightness) for channel in palette.light)
-    return Scene(back.finish(), middle.finish(), front, np.array(middle.perches) * height, (red, green, blue))
+    return Scene(
+        back.finish(), middle.finish(), front, np.array(middle.perches).reshape(-1, 2) * height, (red, green, blue)
+    )
 
 
 def woodland(back: Canvas, middle: Canvas, horizon: float) -> None:
