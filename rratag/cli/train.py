@@ -58,7 +58,7 @@ def train(
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option("--batch-size", min=2, help="Videos a step.  [default: 32; paper: 256]"),
+        typer.Option("--batch-size", min=2, help="Videos a step; by default chosen by their number.  [paper: 256]"),
     ] = None,
     train_frames: Annotated[
         int, typer.Option("--train-frames", min=1, help="N, random frames of a video in training, one of each slice.")

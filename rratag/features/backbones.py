@@ -390,7 +390,9 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: not a state dict or safetensors file ({_first_line(error)})") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
+    ):
         raise WeightsError(
             f"{path}: holds no state dict of tensors; save one with torch.save(network.state_dict(), FILE)"
         )

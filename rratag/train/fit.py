@@ -28,7 +28,7 @@ from rratag.head.parallel import threads_for_groups
 from rratag.head.rra import GlimpseHead, HeadConfig, recomputed_statistics
 from rratag.head.variants import build_head
 from rratag.train.checkpoint import read_checkpoint, write_checkpoint
-from rratag.train.schedule import SCHEDULES, batches, default_epochs, rate_factor
+from rratag.train.schedule import SCHEDULES, batches, default_batch_size, default_epochs, rate_factor
 from rratag.train.validate import Evaluation, validate
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,8 @@ class TrainConfig:
     ----------
     loss : as :func:`rratag.head.losses.parse_loss` reads it
     epochs : passes over the training set; None is :func:`rratag.train.schedule.default_epochs`
-    batch_size : videos a step, at most as many as there are
+    batch_size : videos a step, at most as many as there are; None is
+        :func:`rratag.train.schedule.default_batch_size`
     learning_rate, weight_decay : of Adam
     schedule : see :func:`rratag.train.schedule.rate_factor`
     frames : N, random frames of each video in training
@@ -60,7 +61,7 @@ class TrainConfig:
 
     loss: str = defaults.LOSS
     epochs: int | None = None
-    batch_size: int = 32
+    batch_size: int | None = None
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     schedule: str = "cosine"
@@ -209,7 +210,7 @@ class _Run:
         self.train, self.validation = train, validation
         self.config, self.checkpoint, self.device = config, checkpoint, device
         self.loss = parse_loss(config.loss)
-        self.batch_size = min(config.batch_size, len(train))
+        self.batch_size = min(config.batch_size or default_batch_size(len(train)), len(train))
         self.epochs = config.epochs or default_epochs(len(train), self.batch_size)
         self.weights = _class_weights(train, config.class_balance, device)
         torch.manual_seed(config.seed)

@@ -30,6 +30,16 @@ def rate_factor(schedule: str, step: int, steps_per_epoch: int, epochs: int) -> 
     return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, total - warm_up)))
 
 
+def default_batch_size(num_videos: int) -> int:
+    """Videos a step that give about 16 steps an epoch: a power of two from 8 to 32.
+
+    Parameters
+    ----------
+    num_videos : at least 1
+    """
+    return int(min(32, max(8, 2 ** round(math.log2(max(1, num_videos / 16))))))
+
+
 def default_epochs(num_videos: int, batch_size: int) -> int:
     """Epochs that suit a training set: 40; for small ones enough for 400 steps (at most 150), for huge ones fewer.
 

@@ -160,6 +160,7 @@ def test_views_of_an_empty_dataset() -> None:
 
 def test_a_set_that_fits_memory_is_read_once_and_gives_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = make()
+    kept.eval_batch([0])  # decides now
     monkeypatch.setattr("rratag.data.datasets.memory_budget", lambda: 0)
     straight = make()
     for epoch in range(3):

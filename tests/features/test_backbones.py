@@ -77,7 +77,7 @@ def assert_logits(backbone: Backbone, network: nn.Module, images: torch.Tensor) 
     assert maps.shape[2] < maps.shape[3]  # of a picture that is wider than high
     scale = wanted.abs().max()
     assert (wanted[0] - wanted[1]).abs().max() > 1e-3 * scale  # logits that say something about the picture
-    assert (found - wanted).abs().max() < 2e-4 * scale
+    assert (found - wanted).abs().max() < 2e-3 * scale
 
 
 def given(monkeypatch: pytest.MonkeyPatch, folder: Path, network: nn.Module) -> str:
@@ -413,6 +413,7 @@ BROKEN: dict[str, tuple[Callable[[dict[str, torch.Tensor]], Any], str]] = {
     "other network": (lambda state: models.squeezenet1_1().state_dict(), "belongs to another network"),
     "list": (lambda state: list(state.values()), "no state dict of tensors"),
     "number": (lambda state: {**state, "epoch": 3}, "no state dict of tensors"),
+    "numbers as names": (lambda state: dict(enumerate(state.values())), "no state dict of tensors"),
     "object": (lambda state: Evil(), "not a state dict"),
     "network": (lambda state: nn.Conv2d(1, 1, 1), "not a state dict"),
 }

@@ -1,0 +1,122 @@
+"""A model judged by cached features: the right videos, the right part, features that fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rratag.errors import CacheError, LabelError, ModelError
+from rratag.evaluate.cached import evaluate_model, predictions
+from rratag.features.spec import Spec
+from rratag.model import load_model, save_model
+from rratag.records import Instance
+from rratag.train.fit import TrainConfig
+from rratag.train.run import LabelOptions, load_training_data, metrics_of, save_run, train_model
+from tests.conftest import ToyCache
+
+CONFIG = TrainConfig(epochs=15, learning_rate=0.02, batch_size=8)
+
+
+def trained(toy: ToyCache, folder: Path, test_split: float = 0.2) -> Path:
+    data = load_training_data(toy.store, [], LabelOptions(test_split=test_split))
+    model, result = train_model(data, {"num_glimpses": 2}, CONFIG)
+    save_run(folder, data, model, result, metrics_of(data, model, result, CONFIG))
+    return folder
+
+
+@pytest.fixture
+def model_folder(toy_cache: ToyCache, tmp_path: Path) -> Path:
+    toy_cache.fill_classes(10)
+    return trained(toy_cache, tmp_path / "model")
+
+
+@pytest.mark.parametrize(("part", "count"), [(None, 6), ("test", 6), ("validation", 6), ("train", 18), ("all", 30)])
+def test_the_part_asked_for_is_judged(toy_cache: ToyCache, model_folder: Path, part: str | None, count: int) -> None:
+    found, judged = evaluate_model(model_folder, toy_cache.cache, part=part)
+    assert found.num_videos == count
+    assert judged == f"{part or 'test'} part of {model_folder}"
+    assert found.num_classes == found.num_classes_seen == 3
+    assert found.ensemble.top1 > 0.8
+    assert found.ensemble.top3 == 1
+    assert len(found.glimpse_accuracy) == 2
+
+
+def test_without_a_test_part_the_validation_part_is_judged(toy_cache: ToyCache, tmp_path: Path) -> None:
+    toy_cache.fill_classes(10)
+    folder = trained(toy_cache, tmp_path / "model", test_split=0.0)
+    found, judged = evaluate_model(folder, toy_cache.cache)
+    assert (found.num_videos, judged.split()[0]) == (6, "validation")
+    with pytest.raises(LabelError, match="no labelled video"):
+        evaluate_model(folder, toy_cache.cache, part="test")
+
+
+def test_wrong_labels_count_against_the_model(toy_cache: ToyCache, model_folder: Path) -> None:
+    """The folder says red where the features are a blue video's."""
+    other = toy_cache.root.with_name("others")
+    toy_cache.fill(["blue/20.mp4", "blue/21.mp4", "red/22.mp4"], root=other)
+    (toy_cache.cache.parent / "labels.csv").write_text(
+        "file,kind\nblue/20.mp4,blue\nblue/21.mp4,red\nred/22.mp4,red\n"
+    )
+    right, judged = evaluate_model(model_folder, toy_cache.cache, root=other)
+    assert (right.num_videos, right.ensemble.top1, judged) == (3, 1.0, str(other))
+    wrong, _ = evaluate_model(
+        model_folder,
+        toy_cache.cache,
+        root=other,
+        labels=toy_cache.cache.parent / "labels.csv",
+        columns={"video": "file", "label": "kind"},
+    )
+    assert wrong.ensemble.top1 == pytest.approx(2 / 3)
+    (pair,) = wrong.confused_pairs
+    assert (pair.label, pair.predicted, pair.count) == ("red", "blue", 1)
+
+
+def test_predictions_stand_in_the_order_asked_for(toy_cache: ToyCache, model_folder: Path) -> None:
+    model = load_model(model_folder)
+    instances = [Instance(video, toy_cache.key(video), None) for video in ("red/3.mp4", "blue/1.mp4", "red/0.mp4")]
+    store = toy_cache.store.create_spec(toy_cache.spec)
+    found = predictions(model, [store], instances)
+    assert [one.video for one in found] == ["red/3.mp4", "blue/1.mp4", "red/0.mp4"]
+    assert [one.class_names[one.ranking()[0]] for one in found] == ["red", "blue", "red"]
+    assert (found[0].receipt.width, found[0].receipt.height) == (160, 120)
+    np.testing.assert_allclose(found[0].time_s, np.arange(5) + 0.25)
+
+
+def test_features_of_another_precision_serve(toy_cache: ToyCache, model_folder: Path) -> None:
+    other = toy_cache.root.with_name("others")
+    spec = Spec(toy_cache.spec.meaning, {"runtime": "torch", "precision": "bf16"})
+    toy_cache.fill(["blue/30.mp4", "red/31.mp4"], root=other, spec=spec)
+    found, _ = evaluate_model(model_folder, toy_cache.cache, root=other)
+    assert (found.num_videos, found.ensemble.top1) == (2, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"), [({"weights": "f" * 64}, "weights"), ({"crops": "3"}, "crops"), ({"sampling": {"frames": 3}}, "sampling")]
+)
+def test_features_of_another_meaning_are_refused_and_the_difference_named(
+    toy_cache: ToyCache, model_folder: Path, change: dict[str, object], words: str
+) -> None:
+    model = load_model(model_folder)
+    model.meaning = {**model.meaning, **change}
+    save_model(model_folder, model)
+    with pytest.raises(ModelError, match=f"no features of the kind.*nearest: {words}: model"):
+        evaluate_model(model_folder, toy_cache.cache)
+
+
+def test_what_is_missing_is_named(toy_cache: ToyCache, model_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no features of the kind"):
+        evaluate_model(model_folder, tmp_path / "none")
+    with pytest.raises(CacheError, match="not extracted"):
+        evaluate_model(model_folder, toy_cache.cache, root=tmp_path / "elsewhere")
+    (model_folder / "labels.csv").unlink()
+    with pytest.raises(ModelError, match=r"labels\.csv: missing.*--root"):
+        evaluate_model(model_folder, toy_cache.cache)
+
+
+def test_a_label_that_the_model_does_not_know_is_named(toy_cache: ToyCache, model_folder: Path) -> None:
+    other = toy_cache.root.with_name("others")
+    toy_cache.fill(["blue/20.mp4", "violet/21.mp4"], root=other)
+    with pytest.raises(LabelError, match="'violet' is not a tag of the model"):
+        evaluate_model(model_folder, toy_cache.cache, root=other)

@@ -1,0 +1,88 @@
+"""A file of tags judged without model or cache."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rratag.errors import LabelError, RratagError
+from rratag.evaluate.saved import evaluate_tags
+
+NAMES = ["blue", "green", "red"]
+HEADER = "video,status,reason,rank,label,score,glimpse_1,glimpse_2,time_s,box,frames_used,message\n"
+
+
+def write(path: Path, scores: Mapping[str, Sequence[Sequence[float]]], top: int = 3, names: Sequence[str] = NAMES) -> Path:
+    """Tags of videos with these glimpse scores (K, classes), as `predict` writes them, and one failed video."""
+    lines = [HEADER]
+    for video, glimpses in scores.items():
+        mean = np.mean(glimpses, axis=0)
+        for rank, label in enumerate(np.argsort(-mean, kind="stable")[:top], 1):
+            each = ",".join(f"{glimpse[label]:.6f}" for glimpse in glimpses)
+            lines.append(f'{video},ok,,{rank},{names[label]},{mean[label]:.6f},{each},0.100,"0.0,0.0,1.0,1.0",5,\n')
+    lines.append("red/broken.mp4,unreadable,empty,,,,,,,,0,no bytes\n")
+    path.write_text("".join(lines))
+    return path
+
+
+SCORES = {
+    "blue/1.mp4": [[0.7, 0.2, 0.1], [0.5, 0.3, 0.2]],  # right by both
+    "blue/2.mp4": [[0.3, 0.6, 0.1], [0.4, 0.5, 0.1]],  # taken for green
+    "green/1.mp4": [[0.6, 0.3, 0.1], [0.1, 0.8, 0.1]],  # right by the second glimpse and together
+    "red/1.mp4": [[0.1, 0.2, 0.7], [0.5, 0.3, 0.2]],  # right by the first glimpse and together
+}
+
+
+def test_figures_are_those_of_the_scores(tmp_path: Path) -> None:
+    found = evaluate_tags(write(tmp_path / "tags.csv", SCORES))
+    assert (found.num_videos, found.num_classes, found.num_classes_seen) == (4, 3, 3)
+    assert found.ensemble.top1 == 0.75
+    assert found.ensemble.top3 == 1
+    assert found.ensemble.mean_per_class_accuracy == pytest.approx((0.5 + 1 + 1) / 3)
+    assert found.glimpse_accuracy == [0.5, 0.5]
+    assert found.concatenation is None
+    (pair,) = found.confused_pairs
+    assert (pair.label, pair.predicted, pair.count) == ("blue", "green", 1)
+
+
+def test_labels_from_a_file_are_taken_instead_of_folders(tmp_path: Path) -> None:
+    tags = write(tmp_path / "tags.csv", SCORES)
+    (tmp_path / "truth.csv").write_text("file;kind\nblue/2.mp4;green\nred/1.mp4;red\nnowhere.mp4;red\n")
+    found = evaluate_tags(tags, tmp_path / "truth.csv", {"video": "file", "label": "kind"})
+    assert (found.num_videos, found.num_classes_seen, found.ensemble.top1) == (2, 2, 1.0)
+
+
+def test_a_file_with_the_highest_tags_only_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LabelError, match=r"holds only the highest tags.*--top"):
+        evaluate_tags(write(tmp_path / "tags.csv", SCORES, top=2))
+    # one tag each, and every class occurs somewhere
+    with pytest.raises(LabelError, match="holds only the highest tags"):
+        evaluate_tags(write(tmp_path / "one.csv", SCORES, top=1))
+
+
+def test_a_tag_that_never_occurs_is_noticed_by_the_sum(tmp_path: Path) -> None:
+    """Each video holds the same two of three tags: only their scores tell that one is missing."""
+    scores = {f"blue/{number}.mp4": [[0.5, 0.1, 0.4]] * 2 for number in range(3)}
+    with pytest.raises(LabelError, match="holds only the highest tags"):
+        evaluate_tags(write(tmp_path / "tags.csv", scores, top=2))
+
+
+def test_no_label_or_no_tagged_video_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(LabelError, match="no tagged video has a label"):
+        evaluate_tags(write(tmp_path / "flat.csv", {"a.mp4": SCORES["blue/1.mp4"]}))
+    with pytest.raises(LabelError, match="no tagged video"):
+        evaluate_tags(write(tmp_path / "none.csv", {}))
+
+
+def test_a_label_that_no_video_was_tagged_with_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LabelError, match="'violet'"):
+        evaluate_tags(write(tmp_path / "tags.csv", {**SCORES, "violet/1.mp4": SCORES["blue/1.mp4"]}))
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tags.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(RratagError, match="not a tags file"):
+        evaluate_tags(tmp_path / "tags.csv")
