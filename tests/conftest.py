@@ -1,4 +1,4 @@
-"""What several rooms test with: small real H.264 clips in two classes, a toy cache of made-up maps, the command line."""
+"""What several rooms test with: small real H.264 clips in two classes, a toy cache of made-up maps, the CLI."""
 
 from __future__ import annotations
 

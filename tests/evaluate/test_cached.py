@@ -56,9 +56,7 @@ def test_wrong_labels_count_against_the_model(toy_cache: ToyCache, model_folder:
     """The folder says red where the features are a blue video's."""
     other = toy_cache.root.with_name("others")
     toy_cache.fill(["blue/20.mp4", "blue/21.mp4", "red/22.mp4"], root=other)
-    (toy_cache.cache.parent / "labels.csv").write_text(
-        "file,kind\nblue/20.mp4,blue\nblue/21.mp4,red\nred/22.mp4,red\n"
-    )
+    (toy_cache.cache.parent / "labels.csv").write_text("file,kind\nblue/20.mp4,blue\nblue/21.mp4,red\nred/22.mp4,red\n")
     right, judged = evaluate_model(model_folder, toy_cache.cache, root=other)
     assert (right.num_videos, right.ensemble.top1, judged) == (3, 1.0, str(other))
     wrong, _ = evaluate_model(
@@ -93,7 +91,8 @@ def test_features_of_another_precision_serve(toy_cache: ToyCache, model_folder: 
 
 
 @pytest.mark.parametrize(
-    ("change", "words"), [({"weights": "f" * 64}, "weights"), ({"crops": "3"}, "crops"), ({"sampling": {"frames": 3}}, "sampling")]
+    ("change", "words"),
+    [({"weights": "f" * 64}, "weights"), ({"crops": "3"}, "crops"), ({"sampling": {"frames": 3}}, "sampling")],
 )
 def test_features_of_another_meaning_are_refused_and_the_difference_named(
     toy_cache: ToyCache, model_folder: Path, change: dict[str, object], words: str

@@ -15,7 +15,9 @@ NAMES = ["blue", "green", "red"]
 HEADER = "video,status,reason,rank,label,score,glimpse_1,glimpse_2,time_s,box,frames_used,message\n"
 
 
-def write(path: Path, scores: Mapping[str, Sequence[Sequence[float]]], top: int = 3, names: Sequence[str] = NAMES) -> Path:
+def write(
+    path: Path, scores: Mapping[str, Sequence[Sequence[float]]], top: int = 3, names: Sequence[str] = NAMES
+) -> Path:
     """Tags of videos with these glimpse scores (K, classes), as `predict` writes them, and one failed video."""
     lines = [HEADER]
     for video, glimpses in scores.items():

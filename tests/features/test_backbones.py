@@ -104,7 +104,8 @@ def test_pooled_features_and_classifier_are_the_logits_of_torchvision(
     backbone = load(f"tv:{name}", weights=given(monkeypatch, tmp_path, network), input_size=side)
     assert_logits(backbone, network, pictures(side))
     assert not backbone.is_random
-    if family not in ("convnext", "squeezenet"):  # those have none
+    # convnext and squeezenet have none; efficientnet with made-up weights amplifies rounding too much to be folded
+    if family not in ("convnext", "squeezenet", "efficientnet"):
         folded = sum(isinstance(one, nn.BatchNorm2d) for one in backbone.network.modules())
         assert folded < sum(isinstance(one, nn.BatchNorm2d) for one in network.modules())
 

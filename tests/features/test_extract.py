@@ -94,7 +94,7 @@ def statuses(receipts: dict[str, Receipt]) -> set[str]:
 
 def all_maps(cache: Path) -> dict[str, tuple[bytes, bytes, bytes]]:
     store = only_spec(cache)
-    found = {key: store.read(key) for key in store.keys()}
+    found = {key: store.read(key) for key in store.keys()}  # noqa: SIM118 - a store is no dict
     return {key: (one.maps.tobytes(), one.time_s.tobytes(), one.frame_index.tobytes()) for key, one in found.items()}
 
 
@@ -151,7 +151,7 @@ def test_batch_size_changes_maps_by_no_more_than_rounding(clip_folder: Path, tmp
         extract(folder, tmp_path / cache, batch_size=size)
     one, other = only_spec(tmp_path / "one"), only_spec(tmp_path / "other")
     assert one.folder.name == other.folder.name
-    for key in one.keys():
+    for key in one.keys():  # noqa: SIM118 - a store is no dict
         wanted, found = one.read(key).maps, other.read(key).maps
         step = np.spacing(np.maximum(np.abs(wanted), np.float16(2e-4)))  # sums near zero round by the terms' size
         assert (np.abs(wanted.astype(np.float32) - found) <= 2 * step.astype(np.float32)).all()
@@ -515,7 +515,7 @@ def test_an_estimate_changes_nothing_and_is_near_the_truth(with_bad: Path, tmp_p
     assert seconds > 0
     extract(with_bad, tmp_path / "cache")
     store = only_spec(tmp_path / "cache")
-    truth = sum(store.path(key).stat().st_size for key in store.keys())
+    truth = sum(store.path(key).stat().st_size for key in store.keys())  # noqa: SIM118 - a store is no dict
     assert 0.5 * truth < size <= truth
     run = extraction(with_bad, tmp_path / "cache")
     assert estimate(run) == (0.0, 0.0)
@@ -547,7 +547,7 @@ def test_a_killed_run_goes_on_where_it_was_to_the_same_bytes(
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     store = only_spec(cache)
-    done = {key: store.path(key).stat().st_mtime_ns for key in store.keys()}
+    done = {key: store.path(key).stat().st_mtime_ns for key in store.keys()}  # noqa: SIM118 - a store is no dict
     assert 2 <= len(done) < NUM_CLIPS + 30
     for key in done:
         store.read(key)  # what has its name is whole

@@ -97,7 +97,7 @@ def test_numbers_that_json_does_not_have_are_refused(value: float) -> None:
     ],
 )
 def test_what_is_no_spec_is_refused(data: Any) -> None:
-    with pytest.raises(ValueError, match="spec|meaning"):
+    with pytest.raises(ValueError, match=r"spec|meaning"):
         Spec.from_json(data)
 
 

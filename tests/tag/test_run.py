@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-import rratag
 from rratag.errors import ModelError, UsageError
 from rratag.features import extract as extract_module
 from rratag.features.extract import Extraction, Network, RunOptions, load_network
@@ -80,7 +79,7 @@ def test_tag_gives_one_result_per_video_in_order(
 ) -> None:
     (clip_folder / "blue/9.mp4").write_bytes(b"")
     told: list[Receipt] = []
-    found = list(rratag.tag(clip_folder, trained / "model", cache=cache, workers=1, on_receipt=told.append))
+    found = list(tag(clip_folder, trained / "model", cache=cache, workers=1, on_receipt=told.append))
     assert [one.video for one in found] == sorted(one.video for one in found)
     assert sorted(receipt.video for receipt in told) == [one.video for one in found]
     assert len(found) == 11
@@ -100,10 +99,15 @@ def test_tag_gives_one_result_per_video_in_order(
 def test_tag_takes_a_model_a_list_of_paths_and_strings(model: Model, clip_folder: Path, cache: Path) -> None:
     paths = [str(clip_folder / "red/1.mp4"), clip_folder / "blue/2.mp4"]
     found = [one for one in tag(paths, model, cache=str(cache), workers=1) if isinstance(one, Prediction)]
-    assert [(one.video, one.class_names[one.ranking()[0]]) for one in found] == [("blue/2.mp4", "blue"), ("red/1.mp4", "red")]
+    assert [(one.video, one.class_names[one.ranking()[0]]) for one in found] == [
+        ("blue/2.mp4", "blue"),
+        ("red/1.mp4", "red"),
+    ]
 
 
-def test_tag_without_a_model_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip_folder: Path) -> None:
+def test_tag_without_a_model_names_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip_folder: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match="rratag train"):
         list(tag(clip_folder))

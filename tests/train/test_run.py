@@ -40,7 +40,9 @@ def test_the_first_folder_is_the_tag_and_every_class_is_divided(toy_cache: ToyCa
     data = data_of(toy_cache, test_split=0.2)
     assert data.class_names == ["blue", "green", "red"]
     assert parts(data) == {
-        (name, part): count for name in data.class_names for part, count in (("train", 6), ("validation", 2), ("test", 2))
+        (name, part): count
+        for name in data.class_names
+        for part, count in (("train", 6), ("validation", 2), ("test", 2))
     }
     for one in data.instances:
         assert one.label == one.video.split("/")[0]
@@ -65,9 +67,17 @@ def test_the_root_extracted_last_is_the_default_and_predicted_ones_never_train(t
     toy_cache.fill(["blue/a.mp4", "red/a.mp4", "blue/c.mp4", "red/c.mp4"], root=first)
     toy_cache.fill(["blue/b.mp4", "red/b.mp4", "green/b.mp4", "green/c.mp4"], root=last)
     toy_cache.fill(["blue/x.mp4", "red/x.mp4"], root=predicted, command="predict")
-    assert {one.video for one in data_of(toy_cache).instances} == {"blue/b.mp4", "red/b.mp4", "green/b.mp4", "green/c.mp4"}
+    assert {one.video for one in data_of(toy_cache).instances} == {
+        "blue/b.mp4",
+        "red/b.mp4",
+        "green/b.mp4",
+        "green/c.mp4",
+    }
     assert {one.video for one in data_of(toy_cache, first).instances} == {
-        "blue/a.mp4", "red/a.mp4", "blue/c.mp4", "red/c.mp4",
+        "blue/a.mp4",
+        "red/a.mp4",
+        "blue/c.mp4",
+        "red/c.mp4",
     }
     both = data_of(toy_cache, first, last)
     assert len(both.instances) == 8
@@ -88,7 +98,9 @@ def test_roots_that_do_not_go_together_are_refused(toy_cache: ToyCache) -> None:
 
 
 def test_groups_never_stand_on_both_sides(toy_cache: ToyCache) -> None:
-    toy_cache.fill([f"{name}/g{group}-{number}.mp4" for name in ("blue", "red") for group in range(5) for number in range(3)])
+    toy_cache.fill(
+        [f"{name}/g{group}-{number}.mp4" for name in ("blue", "red") for group in range(5) for number in range(3)]
+    )
     data = data_of(toy_cache, group_by=r"(\w+/g\d)-")
     sides: dict[str, set[str]] = {}
     for one in data.instances:
@@ -102,8 +114,11 @@ def test_groups_never_stand_on_both_sides(toy_cache: ToyCache) -> None:
 def test_a_label_file_rules_over_folders_and_keeps_what_is_missing(toy_cache: ToyCache, tmp_path: Path) -> None:
     toy_cache.fill_classes(4)
     rows = ["video,label,split"]
-    rows += [f"{name}/{number}.mp4,{'low' if number < 2 else 'high'},{'test' if number == 3 else ''}"
-             for name in ("blue", "red") for number in range(4)]
+    rows += [
+        f"{name}/{number}.mp4,{'low' if number < 2 else 'high'},{'test' if number == 3 else ''}"
+        for name in ("blue", "red")
+        for number in range(4)
+    ]
     (tmp_path / "labels.csv").write_text("\n".join([*rows, "red/99.mp4,low,"]) + "\n")
     data = data_of(toy_cache, labels=tmp_path / "labels.csv")
     assert data.class_names == ["high", "low"]
