@@ -1,6 +1,6 @@
 """Offline fine-grained video tagging with Redundancy Reduction Attention (Zhu et al., ECCV 2018).
 
-The public face is small: :class:`RRAHead`, :func:`load_model`, :func:`tag` and :func:`read_features`. Names are
+The public face is small: :class:`RRAHead`, :func:`load_model`, :func:`tag_videos` and :func:`read_features`. Names are
 resolved on first use, so that ``import rratag`` (and ``rratag --help``) loads no torch.
 """
 
@@ -15,10 +15,10 @@ _PUBLIC = {
     "RRAHead": "rratag.head.rra",
     "load_model": "rratag.model",
     "read_features": "rratag.features.store",
-    "tag": "rratag.tag.run",
+    "tag_videos": "rratag.tag.run",
 }
 
-__all__ = ["RRAHead", "__version__", "load_model", "read_features", "tag"]
+__all__ = ["RRAHead", "__version__", "load_model", "read_features", "tag_videos"]
 
 
 def __getattr__(name: str) -> Any:

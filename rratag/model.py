@@ -83,8 +83,7 @@ def save_model(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _recover(folder)
-        if folder.exists() and not _ours(folder):
-            raise ModelError(f"{folder}: is there and is not a model of rratag; choose another name")
+        check_place(folder)
         temporary = Path(tempfile.mkdtemp(prefix=files.TEMPORARY_PREFIX, dir=folder.parent))
         try:
             for name, content in contents.items():
@@ -95,6 +94,21 @@ def save_model(
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise StoppedError(f"{folder}: the model cannot be written ({error.strerror}); free some space") from error
+
+
+def check_place(folder: Path) -> None:
+    """Refuse a folder that a model may not replace, before it is trained.
+
+    Raises
+    ------
+    ModelError
+        If `folder` is there and is not a model of rratag, or one of its parents is a file.
+    """
+    if folder.exists() and not _ours(folder):
+        raise ModelError(f"{folder}: is there and is not a model of rratag; choose another name")
+    parent = next(path for path in folder.absolute().parents if path.exists())
+    if not parent.is_dir():
+        raise ModelError(f"{folder}: {parent} is a file; choose another name")
 
 
 def load_model(path: str | Path = config.MODELS_DIR / config.MODEL_NAME) -> Model:

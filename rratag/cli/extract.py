@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import typer
+
 from rratag import config
 from rratag.cli import options
 from rratag.cli.console import Report, say, set_verbosity, track
+
+if TYPE_CHECKING:
+    from rratag.features.extract import Extraction
 
 
 def extract(
@@ -36,11 +43,10 @@ def extract(
 
     A video that was extracted before is found again by its content; a run with nothing to do ends at once.
     """
-    import typer
-
     from rratag.features.extract import Extraction, RunOptions
     from rratag.features.request import Request
     from rratag.features.store import FeatureStore
+    from rratag.tag.writers import check_place, write_report
     from rratag.video.discover import discover
 
     set_verbosity(quiet=quiet, verbose=verbose)
@@ -48,6 +54,8 @@ def extract(
         backbone, weights, input_size, crops, options.sampling(frames, fps, max_frames), decoder, device, precision
     )
     run_options = RunOptions(workers, batch_size, options.compression(compress), overwrite, retry_failed, download)
+    if report is not None:
+        check_place(report, "--report")
     discovery = discover(paths)
     extraction = Extraction(discovery, request, FeatureStore(options.absolute(cache)), run_options)
     if dry_run:
@@ -63,19 +71,14 @@ def extract(
     if weights == "random":
         say("the backbone's weights are random: these features mean nothing")
     if report is not None:
-        from rratag.tag.writers import write_report
-
         write_report(report, sorted(summary.receipts, key=lambda receipt: receipt.video))
     raise typer.Exit(summary.exit_code)
 
 
-def _tell_estimate(extraction: object) -> None:
+def _tell_estimate(extraction: Extraction) -> None:
     """What the run would do, on stdout."""
-    import typer
+    from rratag.features.extract import estimate
 
-    from rratag.features.extract import Extraction, estimate
-
-    assert isinstance(extraction, Extraction)
     plan = extraction.plan
     size, seconds = estimate(extraction)
     typer.echo(f"videos      {len(plan.discovery.videos)}")

@@ -97,6 +97,7 @@ def train(
     from rratag.features.store import FeatureStore
     from rratag.head.rra import HeadConfig
     from rratag.head.variants import build_head
+    from rratag.model import check_place
     from rratag.train.fit import PRESETS, TrainConfig
     from rratag.train.run import (
         LabelOptions,
@@ -123,6 +124,7 @@ def train(
     )
     data = load_training_data(FeatureStore(options.absolute(cache)), roots or [], label_options)
     folder = out_folder or config.MODELS_DIR / config.MODEL_NAME
+    check_place(folder)
     _tell_data(data)
     if preset == "paper":
         say("preset paper: the frozen phase of section 5.1 only; the full recipe also trains the CNN from video frames")

@@ -8,7 +8,6 @@ and applying the network's classifier gives the network's logits.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rratag.errors import UsageError, WeightsError
+from rratag.features.weights import (
+    BUNDLED,
+    RANDOM,
+    file_digest,
+    load_state,
+    num_classes,
+    quiet,
+    read_state,
+    state_digest,
+    timm_file,
+    torchvision_file,
+    weights_file,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -23,9 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RANDOM = "random"
 RANDOM_SEED = 0
-BUNDLED = "efficientnet_lite0"
 BUNDLED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 BUNDLED_TAG = "tf_efficientnet_lite0.in1k"
 
@@ -188,7 +198,7 @@ def load(name: str, *, weights: str | None = None, input_size: int | None = None
     backbone.network.eval().requires_grad_(False)
     backbone.preprocessing = backbone.preprocessing.at(input_size)
     backbone.to(torch.device("cpu"), torch.float32)
-    return _fold(_measure(backbone))
+    return _checked_and_folded(_measure(backbone))
 
 
 def _measure(backbone: Backbone) -> Backbone:
@@ -212,8 +222,14 @@ def _measure(backbone: Backbone) -> Backbone:
     return backbone
 
 
-def _fold(backbone: Backbone) -> Backbone:
-    """Fold BatchNorm into the convolutions, checked on a picture of noise."""
+def _checked_and_folded(backbone: Backbone) -> Backbone:
+    """Check on a picture of noise that the pooled features give the logits; fold BatchNorm into the convolutions.
+
+    Raises
+    ------
+    UsageError
+        If they do not: the maps are then not what the network's own global pooling receives.
+    """
     import torch
 
     from rratag.features.folding import fold
@@ -221,7 +237,15 @@ def _fold(backbone: Backbone) -> Backbone:
     generator = torch.Generator().manual_seed(RANDOM_SEED)
     side = backbone.preprocessing.input_size
     noise = torch.randint(0, 256, (1, side, side, 3), dtype=torch.uint8, generator=generator)
-    backbone.network = fold(backbone.network, backbone._features, backbone.normalise(noise))
+    images = backbone.normalise(noise)
+    with torch.inference_mode():
+        logits, from_maps = backbone.network(images), backbone.classify(backbone.features(noise))
+    if logits.shape != from_maps.shape or (logits - from_maps).abs().max() > 1e-3 * logits.abs().max():
+        raise UsageError(
+            f"--backbone {backbone.name}: its classifier takes more than the mean of its feature map;"
+            " choose a CNN with global average pooling"
+        )
+    backbone.network = fold(backbone.network, backbone._features, images)
     return backbone.to(torch.device("cpu"), torch.float32)
 
 
@@ -239,7 +263,7 @@ def _bundled(name: str, weights: str | None, download: bool) -> Backbone:
     tensors = torch.load(path, map_location="cpu", weights_only=True)
     # the package keeps the original names; the tensors stand in the same order as timm's
     names = backbone.network.state_dict().keys()
-    _load_state(backbone.network, dict(zip(names, tensors.values(), strict=True)), str(path))
+    load_state(backbone.network, dict(zip(names, tensors.values(), strict=True)), str(path))
     backbone.weights_digest, backbone.is_random = found, False
     return backbone
 
@@ -257,15 +281,15 @@ def _torchvision(name: str, weights: str | None, download: bool) -> Backbone:
     recipe = next(
         (w for w in recipes if weights and Path(weights).name == w.url.rsplit("/", 1)[-1]), recipes["IMAGENET1K_V1"]
     )
-    path = _weights_path(weights) or _torchvision_cache(name, recipe.url, weights, download)
-    state = None if path is None else _read_state(path)
-    arguments: dict[str, Any] = {} if state is None else {"num_classes": _num_classes(state, family.classifier, path)}
+    path = weights_file(weights) or torchvision_file(name, recipe.url, weights, download)
+    state = None if path is None else read_state(path)
+    arguments: dict[str, Any] = {} if state is None else {"num_classes": num_classes(state, family.classifier, path)}
     if short.startswith("inception"):
         arguments |= {"init_weights": False, "transform_input": True}
-    with _seeded(), _quiet():
+    with _seeded(), quiet():
         network = models.get_model(short, weights=None, **arguments)
     if state is not None:
-        _load_state(network, state, str(path), optional_prefix="AuxLogits." if short.startswith("inception") else None)
+        load_state(network, state, str(path), optional_prefix="AuxLogits." if short.startswith("inception") else None)
     transform = recipe.transforms()
     preprocessing = Preprocessing(
         transform.crop_size[0],
@@ -274,7 +298,7 @@ def _torchvision(name: str, weights: str | None, download: bool) -> Backbone:
         tuple(transform.mean),
         tuple(transform.std),
     )
-    digest = _state_digest(network.state_dict()) if path is None else file_digest(path)
+    digest = state_digest(network.state_dict()) if path is None else file_digest(path)
     return Backbone(name, network, preprocessing, digest, 0, 0, path is None, family.features, family.classify)
 
 
@@ -288,20 +312,20 @@ def _timm(name: str, weights: str | None, download: bool, *, shown: str | None =
             " or a timm tag such as resnet50.a1_in1k"
         )
     settings = timm.get_pretrained_cfg(name)
-    path = _weights_path(weights) or (None if weights == RANDOM else _timm_cache(shown, settings, download))
-    state = None if path is None else _read_state(path)
+    path = weights_file(weights) or (None if weights == RANDOM else timm_file(shown, settings, download))
+    state = None if path is None else read_state(path)
     arguments: dict[str, Any] = {}
     if state is not None and isinstance(settings.classifier, str):
-        arguments["num_classes"] = _num_classes(state, f"{settings.classifier}.weight", path)
+        arguments["num_classes"] = num_classes(state, f"{settings.classifier}.weight", path)
     with _seeded():
         network = timm.create_model(name, pretrained=False, **arguments)
     if state is not None:
-        _load_state(network, state, str(path))
+        load_state(network, state, str(path))
     side = settings.input_size[-1]
     preprocessing = Preprocessing(
         side, int(side / settings.crop_pct), _interpolation(settings.interpolation), settings.mean, settings.std
     )
-    digest = _state_digest(network.state_dict()) if path is None else file_digest(path)
+    digest = state_digest(network.state_dict()) if path is None else file_digest(path)
     return Backbone(
         shown,
         network,
@@ -319,132 +343,6 @@ def _interpolation(name: str) -> str:
     return name if name in ("bilinear", "bicubic") else "bicubic"
 
 
-def _weights_path(weights: str | None) -> Path | None:
-    return Path(weights) if weights is not None and weights != RANDOM else None
-
-
-def _torchvision_cache(name: str, url: str, weights: str | None, download: bool) -> Path | None:
-    """Where torchvision keeps the file of `url`, fetched if asked; None for random weights."""
-    import torch
-
-    if weights == RANDOM:
-        return None
-    file_name = url.rsplit("/", 1)[-1]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / file_name
-    if not path.exists():
-        if not download:
-            raise _missing(name, f"{file_name} is not in {path.parent}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=_hash_in(file_name), progress=False)
-        except (OSError, RuntimeError) as error:
-            raise WeightsError(f"{url}: {error}; fetch it elsewhere and give it with --weights FILE") from error
-    return path
-
-
-def _hash_in(file_name: str) -> str | None:
-    """First digits of the sha256 that torchvision's file names carry: ``resnet50-0676ba61.pth``."""
-    tail = Path(file_name).stem.rsplit("-", 1)[-1]
-    return tail if len(tail) == 8 and all(digit in "0123456789abcdef" for digit in tail) else None
-
-
-def _timm_cache(name: str, settings: Any, download: bool) -> Path | None:
-    """Where the hub's client keeps the weights of a timm tag, fetched if asked."""
-    import huggingface_hub
-
-    repository = settings.hf_hub_id
-    if not repository:
-        raise _missing(name, "timm names no weights for it")
-    for file_name in ("model.safetensors", "pytorch_model.bin"):
-        found = huggingface_hub.try_to_load_from_cache(repository, file_name)
-        if isinstance(found, str):
-            return Path(found)
-    if not download:
-        raise _missing(name, f"the weights of {repository} are not on this machine")
-    try:
-        return Path(huggingface_hub.hf_hub_download(repository, "model.safetensors"))
-    except Exception as error:  # the client raises many kinds; each means the same to the user
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{repository}: {reason}; fetch it elsewhere and give it with --weights FILE") from error
-
-
-def _missing(name: str, found: str) -> WeightsError:
-    return WeightsError(
-        f"no weights for --backbone {name}: {found}; give --weights FILE, allow --download,"
-        f" use --backbone {BUNDLED} (bundled), or --weights random to try things out"
-    )
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    """Tensors of a state dict or safetensors file; never unpickles code."""
-    import torch
-    from safetensors.torch import load_file
-
-    try:
-        with _quiet():  # torch warns about pickles that it did not write
-            if path.suffix == ".safetensors":
-                state = load_file(path)
-            else:
-                state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of foreign bytes the readers make errors of any kind; each means the same to the user
-        raise WeightsError(f"{path}: not a state dict or safetensors file ({_first_line(error)})") from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(
-        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
-    ):
-        raise WeightsError(
-            f"{path}: holds no state dict of tensors; save one with torch.save(network.state_dict(), FILE)"
-        )
-    bad = next((key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()), None)
-    if bad is not None:
-        raise WeightsError(f"{path}: tensor {bad} holds values that are not finite")
-    return {key.removeprefix("module."): value for key, value in state.items()}
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-
-
-def _num_classes(state: dict[str, Tensor], classifier: str, path: Path | None) -> int:
-    if classifier not in state:
-        raise WeightsError(f"{path}: has no tensor {classifier}; the file belongs to another network")
-    return int(state[classifier].shape[0])
-
-
-def _load_state(network: nn.Module, state: dict[str, Tensor], source: str, optional_prefix: str | None = None) -> None:
-    """Copy `state` into `network`, every tensor checked by name and shape."""
-    own = network.state_dict()
-    needed = {key for key in own if not (optional_prefix and key.startswith(optional_prefix))}
-    counters = {key for key in own if key.endswith("num_batches_tracked")}
-    missing, extra = needed - counters - state.keys(), state.keys() - own.keys()
-    wrong = [key for key in state.keys() & own.keys() if state[key].shape != own[key].shape]
-    if missing or extra or wrong:
-        example = sorted(missing | extra | set(wrong))[0]
-        raise WeightsError(
-            f"{source}: does not fit the network ({len(missing)} tensors missing, {len(extra)} unknown, {len(wrong)} of"
-            f" another shape; e.g. {example})"
-        )
-    network.load_state_dict({key: value.to(own[key].dtype) for key, value in state.items()}, strict=False)
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file, 64 hex digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _state_digest(state: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for key in sorted(state):
-        digest.update(key.encode())
-        digest.update(state[key].cpu().contiguous().numpy().tobytes())
-    return f"{RANDOM}-{digest.hexdigest()[:32]}"
-
-
 @contextlib.contextmanager
 def _seeded() -> Iterator[None]:
     """Random initial weights that are the same at every start, without touching the caller's generator."""
@@ -452,14 +350,4 @@ def _seeded() -> Iterator[None]:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
-        yield
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No warnings: torchvision warns about the initialisation of weights that are replaced at once."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
         yield

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import rratag
 from rratag import config
 from rratag.errors import UsageError
-from rratag.features.backbones import RANDOM
 from rratag.features.spec import Spec
+from rratag.features.weights import RANDOM
 from rratag.video.decode import COLOUR_RULE, DECODERS
 from rratag.video.plan import Sampling
 from rratag.video.views import CROPS, ViewRule

@@ -126,7 +126,7 @@ def model_request(
     return replace(own, weights=weights, decoder=decoder, device=device, precision=precision)
 
 
-def tag(
+def tag_videos(
     paths: Iterable[str | Path] | str | Path,
     model: Model | str | Path | None = None,
     *,
@@ -153,7 +153,7 @@ def tag(
 
     Examples
     --------
-    >>> for result in rratag.tag("clips"):  # doctest: +SKIP
+    >>> for result in rratag.tag_videos("clips"):  # doctest: +SKIP
     ...     print(result.video, result.class_names[result.ranking()[0]])
     """
     from rratag.model import Model, load_model

@@ -57,11 +57,18 @@ def writer_for(out: str | Path) -> Writer:
         return WRITERS[".csv"]
     path = Path(out)
     writer = _by_suffix(path, "--out")
-    _check_place(path, "--out")
+    check_place(path, "--out")
     return writer
 
 
-def _check_place(path: Path, option: str) -> None:
+def check_place(path: Path, option: str) -> None:
+    """Refuse a file that could not be written, before hours of work.
+
+    Raises
+    ------
+    UsageError
+        If `path` is a folder, or its folder is missing or cannot be written.
+    """
     if path.is_dir():
         raise UsageError(f"{path}: is a folder; {option} takes a file")
     if not path.parent.is_dir():
@@ -102,7 +109,7 @@ def write_report(out: str | Path, receipts: Iterable[Receipt]) -> None:
         If the disk is full.
     """
     if str(out) != STDOUT:
-        _check_place(Path(out), "--report")
+        check_place(Path(out), "--report")
     lines = [csv_line(field.name for field in fields(Receipt))]
     for receipt in receipts:
         values = ("" if value is None else value for value in asdict(receipt).values())

@@ -20,7 +20,7 @@ CROPS: dict[str, str] = {
     "3": "three crops along the longer side",
     "5": "four corners and the centre",
     "10": "the five crops and their mirror images",
-    "full": "whole picture, aspect ratio kept to the nearest stride, one pass",
+    "full": "whole picture at the scale of the crops, aspect ratio kept to the nearest stride, one pass",
     "squash": "whole picture squashed to a square",
 }
 """``--crops``: how many views of a frame, and which."""
@@ -33,9 +33,9 @@ LONGEST_ASPECT = 3.0
 class ViewRule:
     """How a frame becomes the V images the backbone sees.
 
-    ``input_size`` is S in pixels; ``resize`` the shorter side before cropping, in pixels; ``interpolation`` is
-    "bilinear" or "bicubic" (both antialiased); ``stride`` is the backbone's, to which the sides of a whole picture are
-    rounded.
+    ``input_size`` is S in pixels; ``resize`` the shorter side before cropping, in pixels, and that of the whole
+    picture; ``interpolation`` is "bilinear" or "bicubic" (both antialiased); ``stride`` is the backbone's, to which the
+    sides of a whole picture are rounded.
     """
 
     crops: str
@@ -65,7 +65,7 @@ class ViewRule:
         return max(self.resize, int(self.resize * height / width)), self.resize
 
     def _whole(self, height: int, width: int) -> tuple[int, int]:
-        short = self.input_size
+        short = self.resize  # the scale of the weights' own recipe, without its crop
         long = short * min(max(height, width) / min(height, width), LONGEST_ASPECT)
         sides = [max(self.stride, self.stride * round(side / self.stride)) for side in (short, long)]
         return (sides[0], sides[1]) if height <= width else (sides[1], sides[0])
@@ -141,7 +141,7 @@ class ViewRule:
         return {
             "crops": self.crops,
             "input_size": self.input_size,
-            "resize": self.resize if self.crops.isdigit() else None,
+            "resize": None if self.crops == "squash" else self.resize,
             "interpolation": f"{self.interpolation}, antialiased uint8",
         }
 

@@ -84,7 +84,7 @@ def given(monkeypatch: pytest.MonkeyPatch, folder: Path, network: nn.Module) -> 
     """A weights file that is `network`'s, without writing hundreds of megabytes."""
     path = folder / "weights.pth"
     path.write_bytes(b"")
-    monkeypatch.setattr(backbones, "_read_state", lambda _: dict(network.state_dict()))
+    monkeypatch.setattr(backbones, "read_state", lambda _: dict(network.state_dict()))
     return str(path)
 
 
@@ -128,7 +128,7 @@ def test_the_transform_of_inception_is_its_own(tmp_path: Path, monkeypatch: pyte
         network = lively(models.inception_v3(weights=None, init_weights=False, transform_input=False), 128)
     state = {name: one for name, one in network.state_dict().items() if not name.startswith("AuxLogits.")}
     path = given(monkeypatch, tmp_path, network)
-    monkeypatch.setattr(backbones, "_read_state", lambda _: dict(state))
+    monkeypatch.setattr(backbones, "read_state", lambda _: dict(state))
     backbone = load("tv:inception_v3", weights=path, input_size=128)
     images = pictures(128)
     with torch.inference_mode():

@@ -64,12 +64,12 @@ def test_shapes_and_memory(crops: str, height: int, width: int) -> None:
 @pytest.mark.parametrize(
     ("height", "width", "expected"),
     [
-        (90, 160, (32, 64)),  # 16:9 is 32 x 56.9: the nearest multiple of 32 is 64
+        (90, 160, (32, 64)),  # 16:9 at a shorter side of 36 is 36 x 64: the nearest multiples of 32
         (160, 90, (64, 32)),
         (100, 100, (32, 32)),
-        (100, 149, (32, 32)),  # 47.7 is nearer to 32 than to 64
-        (100, 151, (32, 64)),
-        (1080, 2590, (32, 64)),  # 2.4:1
+        (100, 132, (32, 32)),  # 47.5 is nearer to 32 than to 64
+        (100, 135, (32, 64)),
+        (1080, 2376, (32, 64)),  # 2.2:1
         (36, 640, (32, 96)),  # beyond 3:1 it is squashed
         (640, 36, (96, 32)),
         (1, 4000, (32, 96)),
@@ -81,9 +81,9 @@ def test_full_keeps_the_aspect_to_the_nearest_stride(height: int, width: int, ex
 
 
 def test_full_at_the_default_size_of_the_bundled_weights() -> None:
-    assert rule("full", 256, "bicubic", 224).resized(1080, 1920) == (224, 384)
-    assert rule("full", 256, "bicubic", 224).resized(1920, 1080) == (384, 224)
-    assert rule("full", 80, "bicubic", 70).resized(1080, 1920) == (64, 128)
+    assert rule("full", 256, "bicubic", 224).resized(1080, 1920) == (256, 448)
+    assert rule("full", 256, "bicubic", 224).resized(1920, 1080) == (448, 256)
+    assert rule("full", 80, "bicubic", 70).resized(1080, 1920) == (64, 128)  # 80 lies half way: to even
 
 
 # (36 x 64 and 64 x 36 are kept by a resize of 36: the pixels of the views are the pixels of the picture)
@@ -190,4 +190,4 @@ def test_everything_that_decides_the_pixels_is_described() -> None:
     said = [rule("1").describe(), rule("3").describe(), rule("1", 40).describe(), rule("1", side=30).describe()]
     said += [rule("1", interpolation="bicubic").describe(), rule("full").describe()]
     assert len({str(one) for one in said}) == len(said)
-    assert rule("full", 36).describe() == rule("full", 99).describe()  # nothing is resized to the shorter side there
+    assert rule("squash", 36).describe() == rule("squash", 99).describe()  # nothing is resized to the shorter side there
