@@ -20,7 +20,7 @@ from rratag.features.store import FeatureStore
 from rratag.model import Model, load_model, save_model
 from rratag.records import Receipt
 from rratag.tag.predict import Prediction
-from rratag.tag.run import Override, Tagging, model_request, tag
+from rratag.tag.run import Override, Tagging, model_request, tag_videos
 from rratag.train.fit import TrainConfig
 from rratag.train.run import LabelOptions, load_training_data, train_model
 from rratag.video.discover import discover
@@ -79,7 +79,7 @@ def test_tag_gives_one_result_per_video_in_order(
 ) -> None:
     (clip_folder / "blue/9.mp4").write_bytes(b"")
     told: list[Receipt] = []
-    found = list(tag(clip_folder, trained / "model", cache=cache, workers=1, on_receipt=told.append))
+    found = list(tag_videos(clip_folder, trained / "model", cache=cache, workers=1, on_receipt=told.append))
     assert [one.video for one in found] == sorted(one.video for one in found)
     assert sorted(receipt.video for receipt in told) == [one.video for one in found]
     assert len(found) == 11
@@ -98,7 +98,7 @@ def test_tag_gives_one_result_per_video_in_order(
 
 def test_tag_takes_a_model_a_list_of_paths_and_strings(model: Model, clip_folder: Path, cache: Path) -> None:
     paths = [str(clip_folder / "red/1.mp4"), clip_folder / "blue/2.mp4"]
-    found = [one for one in tag(paths, model, cache=str(cache), workers=1) if isinstance(one, Prediction)]
+    found = [one for one in tag_videos(paths, model, cache=str(cache), workers=1) if isinstance(one, Prediction)]
     assert [(one.video, one.class_names[one.ranking()[0]]) for one in found] == [
         ("blue/2.mp4", "blue"),
         ("red/1.mp4", "red"),
@@ -110,7 +110,7 @@ def test_tag_without_a_model_names_the_command(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match="rratag train"):
-        list(tag(clip_folder))
+        list(tag_videos(clip_folder))
 
 
 def test_scores_are_the_heads_on_the_cached_maps(model: Model, clip_folder: Path, cache: Path) -> None:
