@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from rratag.tag.run import Tagging
     from rratag.train.run import TrainingData
 
-LABELLED_PER_CLASS = 26
-UNSEEN_PER_CLASS = 10
+LABELLED_PER_CLASS = 20
+UNSEEN_PER_CLASS = 8
+FRAMES = 12
+EPOCHS = 20
+"""Fewer frames and epochs than the defaults: a demo of minutes, on two cores."""
 UNSEEN_SEED = 1_000_000
 """Added to the seed for the unseen videos: none of them shares its draws with a labelled one."""
 MARKER = "rratag-demo.json"
@@ -131,11 +134,13 @@ def _extract(places: Places, workers: int) -> None:
     from rratag.features.request import Request
     from rratag.features.store import FeatureStore
     from rratag.video.discover import discover
+    from rratag.video.plan import Sampling
 
+    request = Request(sampling=Sampling(FRAMES))
     for folder, command in ((places.labelled, "extract"), (places.unseen, "predict")):
         discovery = discover([str(folder)])
         options_ = RunOptions(workers, config.BATCH_SIZE)
-        run = Extraction(discovery, Request(), FeatureStore(places.cache), options_, command=command)
+        run = Extraction(discovery, request, FeatureStore(places.cache), options_, command=command)
         for _ in track(run.run(), len(discovery.videos), f"extract {folder.name}"):
             pass
 
@@ -157,7 +162,7 @@ def _learn(places: Places, seed: int, workers: int) -> tuple[list[dict[str, Any]
     for name, head in heads:
         say(f"training {name} on {sum(one.split == 'train' for one in data.instances)} videos")
         began = time.monotonic()
-        settings = TrainConfig(seed=seed)
+        settings = TrainConfig(seed=seed, epochs=EPOCHS)
         model, result = train_model(data, head, settings)
         if name.startswith("RRA"):
             save_run(places.model, data, model, result, metrics_of(data, model, result, settings))

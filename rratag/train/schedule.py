@@ -41,14 +41,14 @@ def default_batch_size(num_videos: int) -> int:
 
 
 def default_epochs(num_videos: int, batch_size: int) -> int:
-    """Epochs that suit a training set: 40; for small ones enough for 400 steps (at most 150), for huge ones fewer.
+    """Epochs that suit a training set: 25, more for small sets (250 steps, at most 80 epochs), fewer for huge ones.
 
     Parameters
     ----------
     num_videos, batch_size : at least 1
     """
     steps = max(1, num_videos // batch_size)
-    return max(min(40, math.ceil(12_000 / steps)), min(150, math.ceil(400 / steps)), 10)
+    return max(min(25, math.ceil(8_000 / steps)), min(80, math.ceil(250 / steps)), 8)
 
 
 def batches(order: list[int], batch_size: int, smallest: int = 4) -> list[list[int]]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rratag.train.schedule import batches, default_epochs, rate_factor
+from rratag.train.schedule import batches, default_batch_size, default_epochs, rate_factor
 
 
 def test_cosine_after_a_warm_up_of_a_twentieth() -> None:
@@ -60,6 +60,10 @@ def test_a_last_batch_under_four_joins_the_one_before(videos: int, size: int, si
     assert [video for one in cut for video in one] == list(range(videos))
 
 
-@pytest.mark.parametrize(("videos", "epochs"), [(32, 150), (40, 150), (320, 40), (3000, 40), (20_000, 20)])
-def test_default_epochs(videos: int, epochs: int) -> None:
-    assert default_epochs(videos, min(32, videos)) == epochs
+@pytest.mark.parametrize(
+    ("videos", "batch_size", "epochs"),
+    [(2, 8, 80), (40, 8, 50), (96, 8, 25), (300, 16, 25), (3000, 32, 25), (20_000, 32, 13), (300_000, 32, 8)],
+)
+def test_defaults_by_the_number_of_videos(videos: int, batch_size: int, epochs: int) -> None:
+    assert default_batch_size(videos) == batch_size
+    assert default_epochs(videos, batch_size) == epochs
