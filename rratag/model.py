@@ -32,9 +32,9 @@ from rratag.head.variants import build_head
 
 FORMAT = "rratag-model"
 VERSION = 1
-WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
+WEIGHTS_FILE, CONFIG_FILE, LABELS_FILE = "model.safetensors", "config.json", "labels.csv"
 METRICS_FILE, HISTORY_FILE, CARD_FILE = "metrics.json", "history.csv", "README.md"
-MODEL_FILES = (WEIGHTS_FILE, CONFIG_FILE, METRICS_FILE, HISTORY_FILE, CARD_FILE)
+MODEL_FILES = (WEIGHTS_FILE, CONFIG_FILE, METRICS_FILE, HISTORY_FILE, CARD_FILE, LABELS_FILE)
 
 
 @dataclass
@@ -60,7 +60,11 @@ class Model:
 
 
 def save_model(
-    folder: Path, model: Model, metrics: dict[str, Any] | None = None, history: Sequence[dict[str, Any]] = ()
+    folder: Path,
+    model: Model,
+    metrics: dict[str, Any] | None = None,
+    history: Sequence[dict[str, Any]] = (),
+    labels: str | None = None,
 ) -> None:
     """Write a model folder, replacing the model that is there; a kill at any instant leaves the old or the new one.
 
@@ -70,6 +74,7 @@ def save_model(
     model : what
     metrics : content of ``metrics.json``
     history : rows of ``history.csv``
+    labels : content of ``labels.csv``: which videos were trained and judged on; None for none
 
     Raises
     ------
@@ -79,6 +84,8 @@ def save_model(
         If the folder cannot be written.
     """
     contents = _contents(model, metrics or {}, history)
+    if labels is not None:
+        contents[LABELS_FILE] = labels.encode("utf-8", "surrogateescape")
     folder = Path(os.path.abspath(folder))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -139,6 +146,8 @@ def load_model(path: str | Path = config.MODELS_DIR / config.MODEL_NAME) -> Mode
             _typed(data, name, kind)
             for name, kind in (("class_names", list), ("meaning", dict), ("spec_request", dict), ("info", dict))
         )
+        if not isinstance(info.get("compute", {}), dict) or not isinstance(info.get("roots", []), list):
+            raise ValueError("info.compute and info.roots are not what they were written as")
         if not all(isinstance(name, str) for name in class_names) or len(set(class_names)) != len(class_names):
             raise ValueError("class_names are not different strings")
         if len(class_names) != head_config.num_classes:

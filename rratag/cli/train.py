@@ -125,6 +125,7 @@ def train(
     data = load_training_data(FeatureStore(options.absolute(cache)), roots or [], label_options)
     folder = out_folder or config.MODELS_DIR / config.MODEL_NAME
     check_place(folder)
+    checkpoint = checkpoint_path(folder, data, head_fields, train_config)
     _tell_data(data)
     if preset == "paper":
         say("preset paper: the frozen phase of section 5.1 only; the full recipe also trains the CNN from video frames")
@@ -132,12 +133,13 @@ def train(
         data,
         head_fields,
         train_config,
-        checkpoint=checkpoint_path(folder),
+        checkpoint=checkpoint,
         on_epoch=_Table(quiet),
         device=chosen_device,
     )
     metrics = metrics_of(data, model, result, train_config)
     save_run(folder, data, model, result, metrics)
+    checkpoint.unlink(missing_ok=True)
     _tell_result(result, folder)
     if model.info["random_backbone"]:
         warn("the backbone's weights are random: this model means nothing")

@@ -125,7 +125,7 @@ class CachedDataset:
         """Positions, among the cached frames, of those that belong to the instance; at least one, rising."""
         if index not in self._frames:
             instance = self.instances[index]
-            self._frames[index] = _inside(self.store.header(instance.key).time_s, instance.start_s, instance.end_s)
+            self._frames[index] = frames_inside(self.store.header(instance.key).time_s, instance.start_s, instance.end_s)
         return self._frames[index]
 
     def train_batch(
@@ -214,7 +214,7 @@ def collate(maps: Sequence[NDArray[np.float16]]) -> tuple[Tensor, Tensor | None]
     return features, mask
 
 
-def _inside(time_s: NDArray[np.float64], start_s: float | None, end_s: float | None) -> NDArray[np.int64]:
+def frames_inside(time_s: NDArray[np.float64], start_s: float | None, end_s: float | None) -> NDArray[np.int64]:
     """Positions of the times in [start, end); the one nearest to the middle if there are none."""
     start = -np.inf if start_s is None else start_s
     end = np.inf if end_s is None else end_s

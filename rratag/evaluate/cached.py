@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
-from rratag.data.labels import from_csv, from_folders
+from rratag.data.datasets import frames_inside
+from rratag.data.labels import LabelSet, from_csv, from_folders
 from rratag.errors import LabelError, ModelError
 from rratag.evaluate.report import Evaluation, evaluate
 from rratag.features.catalog import Catalog, Entry
 from rratag.features.spec import differences, digest
-from rratag.features.store import FeatureStore, SpecStore
-from rratag.model import Model, load_model
+from rratag.features.store import Features, FeatureStore, SpecStore
+from rratag.model import LABELS_FILE, Model, load_model
 from rratag.records import Instance
 from rratag.tag.predict import Prediction, predict_cached
-from rratag.train.run import LABELS_FILE, find_listings
+from rratag.train.run import find_listings
 
 
 def evaluate_model(
@@ -25,8 +28,8 @@ def evaluate_model(
     root: Path | None = None,
     labels: Path | None = None,
     columns: dict[str, str] | None = None,
-) -> tuple[Evaluation, str]:
-    """Figures of a model folder, and which videos they are of.
+) -> tuple[Evaluation, str, list[str]]:
+    """Figures of a model folder, which videos they are of, and labelled videos that the cache does not hold.
 
     Parameters
     ----------
@@ -44,24 +47,45 @@ def evaluate_model(
     model, store = load_model(folder), FeatureStore(cache)
     stores = _stores(model, store)
     if root is None:
-        instances, judged = _own_part(folder, model, store, part)
+        found, part = _own_part(folder, model, store, part)
+        judged = f"{part} part of {folder}"
     else:
         ids_to_keys = find_listings(store, [root])[0].ids_to_keys()
-        found = from_folders(ids_to_keys) if labels is None else from_csv(labels, ids_to_keys, columns).instances
-        instances, judged = [one for one in found if one.label is not None], str(root)
+        found = LabelSet(from_folders(ids_to_keys)) if labels is None else from_csv(labels, ids_to_keys, columns)
+        judged = str(root)
+    instances = [one for one in found.instances if one.label is not None]
     if not instances:
-        raise LabelError(f"{judged}: no labelled video to judge")
-    return evaluate(predictions(model, stores, instances), [str(one.label) for one in instances]), judged
+        gone = f"; the cache does not hold {len(found.missing)} labelled ones" if found.missing else ""
+        raise LabelError(f"{judged}: no labelled video to judge{gone}")
+    judgement = evaluate(predictions(model, stores, instances), [str(one.label) for one in instances])
+    return judgement, judged, found.missing
 
 
-def predictions(model: Model, stores: list[SpecStore], instances: list[Instance]) -> list[Prediction]:
-    """One prediction per instance, in order; whole videos."""
-    entries = []
-    for one in instances:
-        holder = next((store for store in stores if store.has(one.key)), stores[0])
-        header = holder.header(one.key)
-        entries.append(Entry(header.source_size, 0, header.sha256, replace(header.receipt, video=one.video)))
-    return [result for result in predict_cached(model, stores, entries) if isinstance(result, Prediction)]
+def predictions(model: Model, stores: Sequence[SpecStore], instances: Sequence[Instance]) -> list[Prediction]:
+    """One prediction per instance, in order; of one with bounds, by the cached frames inside them."""
+    found: list[Prediction] = []
+    for bounds, group in groupby(instances, key=lambda one: (one.start_s, one.end_s)):
+        inside = stores if bounds == (None, None) else [_Interval(store, *bounds) for store in stores]
+        entries = (_entry(stores, one) for one in group)
+        found += (result for result in predict_cached(model, inside, entries) if isinstance(result, Prediction))
+    return found
+
+
+def _entry(stores: Sequence[SpecStore], one: Instance) -> Entry:
+    header = next((store for store in stores if store.has(one.key)), stores[0]).header(one.key)
+    return Entry(header.source_size, 0, header.sha256, replace(header.receipt, video=one.video))
+
+
+class _Interval(SpecStore):
+    """A store that gives only the cached frames inside an interval, as training saw them."""
+
+    def __init__(self, store: SpecStore, start_s: float | None, end_s: float | None) -> None:
+        super().__init__(store.folder, store.spec)
+        self._store, self._bounds = store, (start_s, end_s)
+
+    def read(self, key: str, frames: Sequence[int] | None = None) -> Features:
+        inside = frames_inside(self._store.header(key).time_s, *self._bounds)
+        return self._store.read(key, (inside if frames is None else inside[list(frames)]).tolist())
 
 
 def _stores(model: Model, store: FeatureStore) -> list[SpecStore]:
@@ -75,8 +99,8 @@ def _stores(model: Model, store: FeatureStore) -> list[SpecStore]:
     return found
 
 
-def _own_part(folder: Path, model: Model, store: FeatureStore, part: str | None) -> tuple[list[Instance], str]:
-    """Videos of one part of the split that the model was trained with."""
+def _own_part(folder: Path, model: Model, store: FeatureStore, part: str | None) -> tuple[LabelSet, str]:
+    """Videos of one part of the split that the model was trained with, and which part that is."""
     path = folder / LABELS_FILE
     if not path.is_file():
         raise ModelError(f"{path}: missing; name an extracted folder with --root")
@@ -86,7 +110,7 @@ def _own_part(folder: Path, model: Model, store: FeatureStore, part: str | None)
         listing = catalog.find(Path(root), "extract")
         if listing is not None:
             ids_to_keys |= listing.ids_to_keys()
-    instances = [one for one in from_csv(path, ids_to_keys).instances if one.label is not None]
+    found = from_csv(path, ids_to_keys)
     if part is None:
-        part = "test" if any(one.split == "test" for one in instances) else "validation"
-    return [one for one in instances if part in ("all", one.split)], f"{part} part of {folder}"
+        part = "test" if any(one.split == "test" for one in found.instances) else "validation"
+    return LabelSet([one for one in found.instances if part in ("all", one.split)], found.missing), part

@@ -92,7 +92,7 @@ class Catalog:
         return sorted(found, key=lambda listing: listing.when, reverse=True)
 
     def latest(self, command: str = "extract") -> Listing:
-        """Newest listing written by `command`.
+        """Newest listing written by `command` that names a video with features.
 
         Raises
         ------
@@ -100,7 +100,7 @@ class Catalog:
             If there is none.
         """
         for listing in self.all():
-            if listing.command == command:
+            if listing.command == command and any(entry.key for entry in listing.entries):
                 return listing
         raise CacheError(f"{self.folder.parent}: no extracted videos; run first: rratag extract FOLDER")
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,13 +75,21 @@ class Network:
         Raises
         ------
         StoppedError
-            If a value is not finite in float16.
+            If a value is not finite in float16, or the memory does not suffice.
         """
         import torch
 
-        with torch.inference_mode():
-            maps = self.backbone.features(torch.from_numpy(images))
-            stored = maps.permute(0, 2, 3, 1).to(torch.float16).contiguous().cpu().numpy()
+        try:
+            with torch.inference_mode():
+                maps = self.backbone.features(torch.from_numpy(images))
+                stored = maps.permute(0, 2, 3, 1).to(torch.float16).contiguous().cpu().numpy()
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
+                raise
+            raise StoppedError(
+                f"not enough memory for {len(images)} images of {images.shape[2]}x{images.shape[1]};"
+                " give a smaller --batch-size or --input-size"
+            ) from error
         if not np.isfinite(stored).all():
             raise StoppedError(
                 f"--backbone {self.backbone.name} in {self.precision} gives values that float16 cannot hold;"
@@ -145,6 +154,7 @@ class Extraction:
         self.command, self.check = command, check
         self.catalog = Catalog(store.cache)
         self._network: Network | None = None
+        self._memo: dict[str, Any] = {}  # stays empty until it is known which spec the request leads to
         self.stores = self._known_stores() if meaning is None else store.with_meaning(digest(meaning))
         if not self.stores:
             self._open_store()
@@ -155,8 +165,9 @@ class Extraction:
     def _known_stores(self) -> list[SpecStore]:
         memo = self.request.memo()
         for listing in self.catalog.all():
-            if listing.request == memo:
-                return open_stores(self.store, listing.spec)
+            if listing.request == memo and (stores := open_stores(self.store, listing.spec)):
+                self._memo = memo
+                return stores
         return []
 
     def _make_plan(self) -> Plan:
@@ -178,6 +189,7 @@ class Extraction:
         own = SpecStore(self.store.cache / spec.short, spec)  # its folder is made when there is something to put there
         others = [s for s in self.store.with_meaning(spec.meaning_digest) if s.folder != own.folder]
         self.stores = [own, *others]
+        self._memo = self.request.memo()
 
     def run(self) -> Iterator[Receipt]:
         """Do it: exactly one receipt per candidate, those known already first."""
@@ -186,6 +198,7 @@ class Extraction:
             spec = self.request.spec(self.network.backbone, self.network.precision)
             if spec.short != self.stores[0].folder.name:
                 self._open_store()
+            self._memo = self.request.memo()
             self.store.create_spec(spec)
             kept = time.monotonic()
             for entry in _Pipeline(self, self._commit).run(self.plan):
@@ -215,14 +228,24 @@ class Extraction:
         return Entry(decoded.size, decoded.mtime_ns, decoded.sha256, decoded.receipt)
 
     def _keep(self, *, part: bool = False) -> None:
-        self.store.create()
-        ordered = sorted(self.entries, key=lambda entry: entry.id)
+        # even if all features were computed otherwise (GPU, CPU): the listing names this spec
+        spec = self.store.create_spec(self.stores[0].spec)
         root = self.discovery.root.resolve()
-        listing = Listing(root, self.command, self.stores[0].folder.name, self.request.memo(), ordered)
+        entries = [*self.entries, *self._beside(root, spec.folder.name)]
+        ordered = sorted(entries, key=lambda entry: entry.id)
+        listing = Listing(root, self.command, spec.folder.name, self._memo, ordered)
         try:
             self.catalog.write(listing, part=part)
         except OSError as error:
             raise StoppedError(f"{self.catalog.folder}: {error.strerror}; features are kept, run again") from error
+
+    def _beside(self, root: Path, short: str) -> list[Entry]:
+        """Entries of the listing there is that this run, over a part of the root, says nothing of."""
+        before = None if self.discovery.is_whole else self.catalog.find(root, self.command)
+        if before is None or before.spec != short:
+            return []
+        mine = {entry.id for entry in self.entries}
+        return [entry for entry in before.entries if entry.id not in mine and (root / entry.id).exists()]
 
 
 @dataclass

@@ -7,6 +7,7 @@ built in memory, written to a temporary name in the same folder, synced and rena
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import zlib
 from collections import OrderedDict
@@ -27,6 +28,8 @@ from rratag.records import Receipt
 if TYPE_CHECKING:
     import h5py
     from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "rratag-feature-cache"
 VERSION = 1
@@ -115,9 +118,12 @@ class FeatureStore:
         self.create()
         folder = self.cache / spec.short
         path = folder / "spec.json"
-        if not path.exists():
-            folder.mkdir(exist_ok=True)
-            files.write_atomically(path, (json.dumps(spec.to_json(), indent=1, sort_keys=True) + "\n").encode())
+        try:
+            if not path.exists():
+                folder.mkdir(exist_ok=True)
+                files.write_atomically(path, (json.dumps(spec.to_json(), indent=1, sort_keys=True) + "\n").encode())
+        except OSError as error:
+            raise CacheError(f"{folder}: cannot be written ({error.strerror}); choose another --cache") from error
         return SpecStore(folder, spec)
 
     def open_spec(self, short: str) -> SpecStore:
@@ -140,8 +146,14 @@ class FeatureStore:
         return SpecStore(self.cache / short, spec)
 
     def specs(self) -> list[SpecStore]:
-        """All specs of the cache, by name."""
-        return [self.open_spec(path.parent.name) for path in sorted(self.cache.glob("*/spec.json"))]
+        """All specs of the cache, by name; one that is damaged is left out with a warning."""
+        found = []
+        for path in sorted(self.cache.glob("*/spec.json")):
+            try:
+                found.append(self.open_spec(path.parent.name))
+            except CacheError as error:
+                logger.warning("%s", error)
+        return found
 
     def with_meaning(self, meaning_digest: str) -> list[SpecStore]:
         """Specs whose features mean the same, however they were computed."""
@@ -329,6 +341,30 @@ class SpecStore:
     def failures(self) -> Path:
         """Folder of the failures known by content."""
         return self.folder / "failed"
+
+
+class JoinedStores:
+    """Features of equal meaning, however computed: each is read where it lies.
+
+    Parameters
+    ----------
+    stores : at least one, the preferred one first
+    """
+
+    def __init__(self, stores: Sequence[SpecStore]) -> None:
+        self.stores = list(stores)
+
+    def holder(self, key: str) -> SpecStore:
+        """The first store that has `key`; the first of all if none has."""
+        return next((store for store in self.stores if store.has(key)), self.stores[0])
+
+    def header(self, key: str) -> Header:
+        """See :meth:`SpecStore.header`."""
+        return self.holder(key).header(key)
+
+    def read(self, key: str, frames: Sequence[int] | None = None) -> Features:
+        """See :meth:`SpecStore.read`."""
+        return self.holder(key).read(key, frames)
 
 
 class _Reading:

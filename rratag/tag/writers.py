@@ -248,14 +248,23 @@ def _dump(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
+def _escaped(value: Any) -> Any:
+    """`value` with every string in it as valid Unicode: a class may be named after a folder that is not UTF-8."""
+    if isinstance(value, dict):
+        return {_escaped(name): _escaped(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_escaped(one) for one in value]
+    return escape(value) if isinstance(value, str) else value
+
+
 def _head(about: About) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": VERSION,
         "rratag": rratag.__version__,
-        "model": about.model,
-        "spec": about.spec,
-        "compute": about.compute,
+        "model": _escaped(about.model),
+        "spec": _escaped(about.spec),
+        "compute": _escaped(about.compute),
         "num_glimpses": about.num_glimpses,
         "top": about.top,
         "score": about.score,

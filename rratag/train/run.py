@@ -7,22 +7,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rratag import files
 from rratag.data.datasets import CachedDataset
 from rratag.data.label_file import labels_csv
 from rratag.data.labels import LabelSet, class_names, from_csv, from_folders, with_groups
 from rratag.data.splits import PARTS, split
 from rratag.errors import CacheError, LabelError, UsageError
 from rratag.features.catalog import Catalog, Listing
+from rratag.features.plan import open_stores
 from rratag.features.request import DEVICES, RECIPE
-from rratag.features.spec import Spec
-from rratag.features.store import FeatureStore, SpecStore
+from rratag.features.spec import Spec, digest
+from rratag.features.store import FeatureStore, JoinedStores
 from rratag.head.rra import HeadConfig
 from rratag.model import Model, save_model
 from rratag.records import Instance
 from rratag.train.fit import EpochRecord, FitResult, TrainConfig, fit
-
-LABELS_FILE = "labels.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ class TrainingData:
     `missing` names videos of the label file that the cache does not hold; `warnings` are lines for the user.
     """
 
-    store: SpecStore
+    store: JoinedStores
     spec: Spec
     recipe: dict[str, Any]
     roots: list[Path]
@@ -81,10 +79,10 @@ def load_training_data(store: FeatureStore, roots: Sequence[Path], options: Labe
     if options.test_split:
         shares["test"] = options.test_split
     divided = split(labelled.instances, {part: share for part, share in shares.items() if share > 0}, options.seed)
-    spec_store = store.open_spec(listings[0].spec)
+    stores = open_stores(store, listings[0].spec) or [store.open_spec(listings[0].spec)]
     return TrainingData(
-        spec_store,
-        spec_store.spec,
+        JoinedStores(stores),
+        stores[0].spec,
         {name: listings[0].request[name] for name in RECIPE},
         [listing.root for listing in listings],
         divided.instances,
@@ -128,9 +126,7 @@ def _merged(listings: Sequence[Listing]) -> dict[str, str]:
     for listing in listings:
         for video, key in listing.ids_to_keys().items():
             if video in merged:
-                raise LabelError(
-                    f"{video!r} is under more than one of the roots; extract their common parent folder instead"
-                )
+                raise LabelError(f"{video!r} is under more than one of the roots; rename one of the two files")
             merged[video] = key
     if not merged:
         raise LabelError(f"{listings[0].root}: no video has features; see rratag extract --report FILE.csv")
@@ -217,12 +213,17 @@ def metrics_of(data: TrainingData, model: Model, result: FitResult, config: Trai
 
 
 def save_run(folder: Path, data: TrainingData, model: Model, result: FitResult, metrics: dict[str, Any]) -> None:
-    """Write the model folder, with labels and split as ``--labels`` takes them; drop the checkpoint."""
-    save_model(folder, model, metrics, [record.to_json() for record in result.history])
-    files.write_atomically(folder / LABELS_FILE, labels_csv(data.instances).encode())
-    checkpoint_path(folder).unlink(missing_ok=True)
+    """Write the model folder, with labels and split as ``--labels`` takes them."""
+    save_model(folder, model, metrics, [record.to_json() for record in result.history], labels_csv(data.instances))
 
 
-def checkpoint_path(folder: Path) -> Path:
-    """Where the unfinished training of the model `folder` is kept."""
-    return folder.parent / f".{folder.name}.checkpoint"
+def checkpoint_path(folder: Path, data: TrainingData, head: dict[str, Any], config: TrainConfig) -> Path:
+    """Where the unfinished training of the model `folder` is kept.
+
+    The name holds a digest of everything that decides the run: other features, videos, labels or settings begin anew
+    beside it instead of going on with what does not fit.
+    """
+    videos = [[one.video, one.key, one.label, one.split, one.start_s, one.end_s] for one in data.instances]
+    settings = {name: value for name, value in asdict(config).items() if name != "patience"}
+    decides = {"head": head, "training": settings, "features": data.spec.meaning_digest, "videos": videos}
+    return folder.parent / f".{folder.name}.{digest(decides)[:12]}.checkpoint"

@@ -35,13 +35,15 @@ class Discovery:
     """What a set of inputs holds.
 
     ``videos`` is sorted by the bytes of the id; ``failures`` has one receipt for every candidate that is no readable
-    file; ``num_other`` counts the remaining files, which get no row.
+    file; ``num_other`` counts the remaining files, which get no row. ``is_whole`` says that the one input was the root
+    folder itself, so that what is not among the candidates is not there any more.
     """
 
     root: Path
     videos: list[Video]
     failures: list[Receipt]
     num_other: int
+    is_whole: bool = False
 
 
 def discover(inputs: Sequence[str]) -> Discovery:
@@ -60,7 +62,8 @@ def discover(inputs: Sequence[str]) -> Discovery:
     named = [absolute for text in inputs for absolute in _expand(text)]
     if not named:
         raise UsageError(f"the list {inputs[0]!r} names no file; write one path per line")
-    collector = _Collector(_common_root(named))
+    root = _common_root(named)
+    collector = _Collector(root, is_whole=str(root) in named)
     for path in named:
         if os.path.isdir(path):
             collector.walk(path)
@@ -129,6 +132,7 @@ class _Collector:
     """Gathers candidates below one root; each path once."""
 
     root: Path
+    is_whole: bool
     videos: dict[str, Video] = field(default_factory=dict)
     failures: dict[str, Receipt] = field(default_factory=dict)
     others: set[str] = field(default_factory=set)
@@ -139,7 +143,7 @@ class _Collector:
         videos = sorted(self.videos.values(), key=lambda video: os.fsencode(video.id))
         failures = [*self.failures.values(), *self.duplicates]
         failures.sort(key=lambda receipt: os.fsencode(receipt.video))
-        return Discovery(self.root, videos, failures, len(self.others))
+        return Discovery(self.root, videos, failures, len(self.others), self.is_whole)
 
     def add_named(self, path: str) -> None:
         """Take a file that the caller named: a candidate whatever it is called."""

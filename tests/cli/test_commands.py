@@ -246,16 +246,28 @@ def test_train_never_writes_over_what_is_no_model(cli: CommandLine, toy_cache: T
     assert [path.name for path in Path("folder").iterdir()] == ["mine.txt"]
 
 
-def test_a_checkpoint_that_is_not_ours_is_refused_or_replaced_in_one_line(
-    cli: CommandLine, toy_cache: ToyCache
+def test_a_checkpoint_that_is_not_ours_is_refused_in_one_line(
+    cli: CommandLine, toy_cache: ToyCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toy_cache.fill_classes(4)
     Path("models").mkdir()
-    Path("models/.mine.checkpoint").write_bytes(b"not a checkpoint")
+    foreign = Path("models/.mine.checkpoint")
+    foreign.write_bytes(b"not a checkpoint")
+    monkeypatch.setattr("rratag.train.run.checkpoint_path", lambda *_: foreign)
     ran = cli("train", "--cache", toy_cache.cache, "--epochs", 1, "--out", "models/mine")
     assert "Traceback" not in ran.err
     assert ran.code == 1
     assert ".mine.checkpoint" in ran.err.splitlines()[-1]
+
+
+def test_a_run_that_cannot_be_saved_does_not_stand_in_the_way_of_the_next(
+    cli: CommandLine, toy_cache: ToyCache
+) -> None:
+    toy_cache.fill_classes(4)
+    train = ("train", "--cache", toy_cache.cache, "--epochs", 1, "--out", "models/mine")
+    assert cli(*train, "--learning-rate", 1e30).code == 1
+    assert cli(*train).code == 0
+    assert cli("train", "--cache", toy_cache.cache, "--epochs", 2, "--out", "models/mine").code == 0
 
 
 def test_two_roots_of_different_settings_are_refused(cli: CommandLine, toy_cache: ToyCache) -> None:

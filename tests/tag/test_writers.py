@@ -105,6 +105,19 @@ def test_json_holds_every_glimpse_and_the_run(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_a_class_whose_name_is_not_utf8(tmp_path: Path, suffix: str) -> None:
+    names = ["caf\udce9", "dog"]
+    about = About({"class_names": names, "info": {"na\udcffme": ("\udcff",)}}, {"a": "\udcff"}, {}, 2, 2)
+    path = tmp_path / f"tags{suffix}"
+    write_tags([make_prediction("a/1.mp4", names)], path, about)
+    assert {row.label for row in read_tags(path)} == set(names)
+    if suffix != ".csv":
+        head = json.loads(path.read_text().partition("\n")[0] + ("]}" if suffix == ".json" else ""))
+        assert head["model"] == {"class_names": ["caf\\xe9", "dog"], "info": {"na\\xffme": ["\\xff"]}}
+        assert head["spec"] == {"a": "\\xff"}
+
+
 def test_jsonl_is_a_head_and_one_line_per_video(tmp_path: Path) -> None:
     write_tags([by_hand(), FAILED], tmp_path / "tags.jsonl", ABOUT)
     write_tags([by_hand(), FAILED], tmp_path / "tags.json", ABOUT)

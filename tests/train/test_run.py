@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,9 @@ import pytest
 from rratag.data.labels import from_csv
 from rratag.errors import CacheError, LabelError, UsageError
 from rratag.features.spec import Spec
-from rratag.model import load_model
+from rratag.model import LABELS_FILE, load_model
 from rratag.train.fit import TrainConfig
 from rratag.train.run import (
-    LABELS_FILE,
     LabelOptions,
     TrainingData,
     checkpoint_path,
@@ -131,8 +131,10 @@ def test_nothing_to_train_on(toy_cache: ToyCache) -> None:
     with pytest.raises(CacheError, match="no extracted videos"):
         data_of(toy_cache)
     toy_cache.fill([])
-    with pytest.raises(LabelError, match="no video has features"):
+    with pytest.raises(CacheError, match="no extracted videos"):
         data_of(toy_cache)
+    with pytest.raises(LabelError, match="no video has features"):
+        load_training_data(FeatureStore(toy_cache.cache), [toy_cache.root], LabelOptions())
 
 
 def test_a_saved_run_says_what_was_done(toy_cache: ToyCache, tmp_path: Path) -> None:
@@ -142,13 +144,9 @@ def test_a_saved_run_says_what_was_done(toy_cache: ToyCache, tmp_path: Path) -> 
     records = []
     folder = tmp_path / "models/mine"
     folder.parent.mkdir()
-    model, result = train_model(
-        data, {"num_glimpses": 2}, config, checkpoint=checkpoint_path(folder), on_epoch=records.append
-    )
-    assert checkpoint_path(folder).exists()
+    model, result = train_model(data, {"num_glimpses": 2}, config, on_epoch=records.append)
     metrics = metrics_of(data, model, result, config)
     save_run(folder, data, model, result, metrics)
-    assert not checkpoint_path(folder).exists()
     assert [record.epoch for record in records] == list(range(1, 16))
     assert metrics["videos"] == {"train": 24, "validation": 6, "test": 0}
     assert metrics["validation"]["accuracy"] > 0.8
@@ -184,3 +182,22 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
         find_device("tpu")
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert [find_device(name) for name in ("auto", "cpu", "cuda")] == ["cuda", "cpu", "cuda"]
+
+
+def test_whatever_decides_a_run_has_a_checkpoint_of_its_own(toy_cache: ToyCache, tmp_path: Path) -> None:
+    toy_cache.fill_classes(6)
+    data, head, config = data_of(toy_cache), {"num_glimpses": 2}, TrainConfig(epochs=3)
+    other_features = replace(data, spec=Spec({**data.spec.meaning, "crops": "3"}, data.spec.compute))
+    other_labels = replace(data, instances=[replace(one, label="red") for one in data.instances])
+    runs = [
+        (data, head, config),
+        (other_features, head, config),
+        (other_labels, head, config),
+        (data, {"num_glimpses": 3}, config),
+        (data, head, replace(config, learning_rate=0.5)),
+    ]
+    paths = {checkpoint_path(tmp_path / "latest", *run) for run in runs}
+    assert len(paths) == len(runs)
+    assert checkpoint_path(tmp_path / "latest", data, head, replace(config, patience=4)) in paths
+    other_compute = replace(data, spec=Spec(data.spec.meaning, {"runtime": "torch", "precision": "bf16"}))
+    assert checkpoint_path(tmp_path / "latest", other_compute, head, config) in paths

@@ -190,4 +190,6 @@ def test_everything_that_decides_the_pixels_is_described() -> None:
     said = [rule("1").describe(), rule("3").describe(), rule("1", 40).describe(), rule("1", side=30).describe()]
     said += [rule("1", interpolation="bicubic").describe(), rule("full").describe()]
     assert len({str(one) for one in said}) == len(said)
-    assert rule("squash", 36).describe() == rule("squash", 99).describe()  # nothing is resized to the shorter side there
+    assert (
+        rule("squash", 36).describe() == rule("squash", 99).describe()
+    )  # nothing is resized to the shorter side there
