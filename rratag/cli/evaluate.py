@@ -20,6 +20,7 @@ PARTS = ("test", "validation", "train", "all")
 
 
 def evaluate(
+    context: typer.Context,
     tags: Annotated[
         Path | None,
         typer.Argument(
@@ -53,6 +54,8 @@ def evaluate(
     if on is not None and on not in PARTS:
         raise UsageError(f"unknown --on {on!r}; choose from {', '.join(PARTS)}")
     names = parse_columns(columns) if columns else {}
+    _check_together(context, tags, root)
+    missing: list[str] = []
     if tags is not None:
         from rratag.evaluate.saved import evaluate_tags
 
@@ -61,13 +64,28 @@ def evaluate(
         from rratag.evaluate.cached import evaluate_model
 
         folder = model or config.MODELS_DIR / config.MODEL_NAME
-        found, judged = evaluate_model(
+        found, judged, missing = evaluate_model(
             folder, options.absolute(cache), part=on, root=root, labels=labels, columns=names
         )
     if json:
-        out.print(json_module.dumps({"judged": judged, **found.to_json()}), markup=False, soft_wrap=True)
+        typer.echo(json_module.dumps({"judged": judged, **found.to_json()}))
     else:
         _show(found, judged)
+    if missing:
+        warn(f"{len(missing)} labelled videos are not in the cache and not judged, e.g. {missing[0]}")
+
+
+def _check_together(context: typer.Context, tags: Path | None, root: Path | None) -> None:
+    """Refuse options on the command line that would change nothing here."""
+    if tags is not None:
+        unused, because = ("model", "root", "on", "cache"), "a file of tags is judged as it is"
+    elif root is not None:
+        unused, because = ("on",), "with --root all its labelled videos are judged"
+    else:
+        unused, because = ("labels", "columns"), "the model has its own labels; give TAGS or --root"
+    options.refuse_unused(context, unused, because)
+    if "columns" not in unused:
+        options.refuse_columns_alone(context)
 
 
 def _show(found: Evaluation, judged: str) -> None:

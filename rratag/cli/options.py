@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -85,7 +86,7 @@ ReportFile = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors and warnings on stderr.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="More talk on stderr.")]
-Seed = Annotated[int, typer.Option("--seed", envvar="RRATAG_SEED", min=0, help="Decides every random draw.")]
+Seed = Annotated[int, typer.Option("--seed", envvar="RRATAG_SEED", min=0, max=2**63 - 1, help="Decides every random draw.")]
 Labels = Annotated[
     Path | None,
     typer.Option(
@@ -137,6 +138,22 @@ def sampling(frames: int | None, fps: float | None, max_frames: int | None) -> S
     if frames is not None:
         raise UsageError("--frames and --fps exclude each other; --max-frames bounds --fps")
     return Sampling(frames=None, fps=fps, max_frames=max_frames)
+
+
+def refuse_unused(context: typer.Context, names: Sequence[str], because: str) -> None:
+    """Refuse what was given on the command line and would change nothing; variables and rratag.toml may say it.
+
+    Raises
+    ------
+    UsageError
+        If one of the parameters `names` was given.
+    """
+    from rratag.errors import UsageError
+
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"--{name} changes nothing here: {because}")
 
 
 def compression(name: str) -> str:

@@ -66,13 +66,13 @@ def predictions(model: Model, stores: Sequence[SpecStore], instances: Sequence[I
     found: list[Prediction] = []
     for bounds, group in groupby(instances, key=lambda one: (one.start_s, one.end_s)):
         inside = stores if bounds == (None, None) else [_Interval(store, *bounds) for store in stores]
-        entries = (_entry(stores, one) for one in group)
+        entries = (_entry(JoinedStores(stores), one) for one in group)
         found += (result for result in predict_cached(model, inside, entries) if isinstance(result, Prediction))
     return found
 
 
-def _entry(stores: Sequence[SpecStore], one: Instance) -> Entry:
-    header = next((store for store in stores if store.has(one.key)), stores[0]).header(one.key)
+def _entry(stores: JoinedStores, one: Instance) -> Entry:
+    header = stores.header(one.key)
     return Entry(header.source_size, 0, header.sha256, replace(header.receipt, video=one.video))
 
 

@@ -34,7 +34,7 @@ def model_folder(toy_cache: ToyCache, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("part", "count"), [(None, 6), ("test", 6), ("validation", 6), ("train", 18), ("all", 30)])
 def test_the_part_asked_for_is_judged(toy_cache: ToyCache, model_folder: Path, part: str | None, count: int) -> None:
-    found, judged = evaluate_model(model_folder, toy_cache.cache, part=part)
+    found, judged, _ = evaluate_model(model_folder, toy_cache.cache, part=part)
     assert found.num_videos == count
     assert judged == f"{part or 'test'} part of {model_folder}"
     assert found.num_classes == found.num_classes_seen == 3
@@ -46,7 +46,7 @@ def test_the_part_asked_for_is_judged(toy_cache: ToyCache, model_folder: Path, p
 def test_without_a_test_part_the_validation_part_is_judged(toy_cache: ToyCache, tmp_path: Path) -> None:
     toy_cache.fill_classes(10)
     folder = trained(toy_cache, tmp_path / "model", test_split=0.0)
-    found, judged = evaluate_model(folder, toy_cache.cache)
+    found, judged, _ = evaluate_model(folder, toy_cache.cache)
     assert (found.num_videos, judged.split()[0]) == (6, "validation")
     with pytest.raises(LabelError, match="no labelled video"):
         evaluate_model(folder, toy_cache.cache, part="test")
@@ -57,9 +57,9 @@ def test_wrong_labels_count_against_the_model(toy_cache: ToyCache, model_folder:
     other = toy_cache.root.with_name("others")
     toy_cache.fill(["blue/20.mp4", "blue/21.mp4", "red/22.mp4"], root=other)
     (toy_cache.cache.parent / "labels.csv").write_text("file,kind\nblue/20.mp4,blue\nblue/21.mp4,red\nred/22.mp4,red\n")
-    right, judged = evaluate_model(model_folder, toy_cache.cache, root=other)
+    right, judged, _ = evaluate_model(model_folder, toy_cache.cache, root=other)
     assert (right.num_videos, right.ensemble.top1, judged) == (3, 1.0, str(other))
-    wrong, _ = evaluate_model(
+    wrong, *_ = evaluate_model(
         model_folder,
         toy_cache.cache,
         root=other,
@@ -69,6 +69,46 @@ def test_wrong_labels_count_against_the_model(toy_cache: ToyCache, model_folder:
     assert wrong.ensemble.top1 == pytest.approx(2 / 3)
     (pair,) = wrong.confused_pairs
     assert (pair.label, pair.predicted, pair.count) == ("red", "blue", 1)
+
+
+def test_intervals_are_judged_by_their_own_frames(toy_cache: ToyCache, tmp_path: Path) -> None:
+    """Each video is blue before second 2 and red from then on: seen whole, all look the same."""
+    videos = [f"{number:02}.mp4" for number in range(30)]
+    store = toy_cache.fill(videos)
+    rows = []
+    for number, video in enumerate(videos):
+        features = toy_cache.features(video)
+        features.maps[:2, :, 1, 2, 0] += 4
+        features.maps[2:, :, 1, 2, 1] += 4
+        source = {"name": video, "size": 1000, "mtime_ns": 5, "sha256": toy_cache.sha256(video)}
+        store.write(toy_cache.key(video), features, store.header(toy_cache.key(video)).receipt, source)
+        part = "validation" if number % 3 == 0 else "train"
+        rows += [f"{video},blue,0,2,{part}", f"{video},red,2,,{part}"]
+    (tmp_path / "labels.csv").write_text("\n".join(["video,label,start_s,end_s,split", *rows]) + "\n")
+    data = load_training_data(toy_cache.store, [], LabelOptions(tmp_path / "labels.csv"))
+    model, result = train_model(data, {"num_glimpses": 2}, CONFIG)
+    metrics = metrics_of(data, model, result, CONFIG)
+    save_run(tmp_path / "model", data, model, result, metrics)
+    found, _, missing = evaluate_model(tmp_path / "model", toy_cache.cache, part="validation")
+    assert found.num_videos == 20
+    assert missing == []
+    assert found.ensemble.top1 == pytest.approx(metrics["validation"]["accuracy"]) > 0.9
+    assert found.glimpse_accuracy == pytest.approx(metrics["validation"]["glimpse_accuracy"])
+    bounds = [(0.0, 2.0), (2.0, None), (None, None)]
+    instances = [Instance("00.mp4", toy_cache.key("00.mp4"), None, start_s=start, end_s=end) for start, end in bounds]
+    times = [one.time_s.tolist() for one in predictions(model, [store], instances)]
+    assert times == [[0.25, 1.25], [2.25, 3.25, 4.25], [0.25, 1.25, 2.25, 3.25, 4.25]]
+
+
+def test_labelled_videos_that_are_gone_are_named(toy_cache: ToyCache, model_folder: Path) -> None:
+    rows = (model_folder / "labels.csv").read_text().splitlines()
+    kept = [row.split(",")[0] for row in rows[1:] if not row.startswith("red/")]
+    toy_cache.fill(kept)
+    found, _, missing = evaluate_model(model_folder, toy_cache.cache, part="all")
+    assert (found.num_videos, len(missing), missing[0]) == (20, 10, "red/0.mp4")
+    toy_cache.fill(["other.mp4"])
+    with pytest.raises(LabelError, match="no labelled video to judge; the cache does not hold 30 labelled ones"):
+        evaluate_model(model_folder, toy_cache.cache)
 
 
 def test_predictions_stand_in_the_order_asked_for(toy_cache: ToyCache, model_folder: Path) -> None:
@@ -86,7 +126,7 @@ def test_features_of_another_precision_serve(toy_cache: ToyCache, model_folder: 
     other = toy_cache.root.with_name("others")
     spec = Spec(toy_cache.spec.meaning, {"runtime": "torch", "precision": "bf16"})
     toy_cache.fill(["blue/30.mp4", "red/31.mp4"], root=other, spec=spec)
-    found, _ = evaluate_model(model_folder, toy_cache.cache, root=other)
+    found, *_ = evaluate_model(model_folder, toy_cache.cache, root=other)
     assert (found.num_videos, found.ensemble.top1) == (2, 1.0)
 
 

@@ -12,6 +12,7 @@ import pytest
 from rratag.data.labels import from_csv
 from rratag.errors import CacheError, LabelError, UsageError
 from rratag.features.spec import Spec
+from rratag.features.store import FeatureStore
 from rratag.model import LABELS_FILE, load_model
 from rratag.train.fit import TrainConfig
 from rratag.train.run import (
