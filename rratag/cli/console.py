@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import IO, Any, ParamSpec, TypeVar
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -26,8 +28,24 @@ EXIT_INTERRUPTED = 130
 PLAIN_SECONDS = 30.0
 """How often progress is told where stderr is not a terminal."""
 
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-out = Console(highlight=False, soft_wrap=True)
+
+class _Talk(Console):
+    """stderr; where nobody reads it any more, the work goes on in silence."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        _drop(self.file)
+
+
+class _Data(Console):
+    """stdout; see `one_line_errors` for a reader that has gone."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, "the reader of stdout has gone")
+
+
+err = _Talk(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+out = _Data(highlight=False, soft_wrap=True, emoji=False)
 
 _quiet = False
 
@@ -73,13 +91,16 @@ def warn(text: str) -> None:
 
 
 def printable(text: str) -> str:
-    r"""`text` without control and direction-changing characters; a byte that is not UTF-8 becomes ``\xNN``."""
+    r"""`text` on one line, without control and direction-changing characters; a byte that is not UTF-8 is ``\xNN``."""
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn what a user can cause into one line on stderr and an exit code; Ctrl-C into 130."""
+    """Turn what a user can cause into one line on stderr and an exit code; Ctrl-C into 130.
+
+    A command writes its data when its work is done, so that it ends with 0 where the reader of stdout has gone.
+    """
     import typer
 
     @wraps(command)
@@ -93,10 +114,29 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
             err.print("interrupted; finished work is kept, the same command goes on", markup=False)
             raise typer.Exit(EXIT_INTERRUPTED) from error
         except BrokenPipeError as error:
-            sys.stderr.close()  # the reader of our output has gone; nobody is left to talk to
+            if not _lost(sys.stdout):
+                raise  # a pipe of our own, to a decoder: no end of the work
             raise typer.Exit(EXIT_OK) from error
 
     return guarded
+
+
+def _lost(file: IO[str]) -> bool:
+    """Whether the reader of `file` has gone; what could not be written is dropped then."""
+    try:
+        # a flush would do, were it not for unbuffered output, which keeps nothing that it could try again
+        print(file=file, flush=True)
+    except BrokenPipeError:
+        _drop(file)
+        return True
+    return False
+
+
+def _drop(file: IO[str]) -> None:
+    """Let all that is still written to `file` go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, file.fileno())
+    os.close(nowhere)
 
 
 class Report:

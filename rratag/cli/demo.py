@@ -94,7 +94,7 @@ def demo(
     result = {"seed": seed, "unseen_videos": rows[0]["videos"], "heads": rows, "seconds": round(seconds, 1)}
     files.write_atomically(places.results, (json_module.dumps(result, indent=1) + "\n").encode())
     if json:
-        out.print(json_module.dumps(result), markup=False)
+        typer.echo(json_module.dumps(result))
     else:
         _tell(places, rows, seconds)
 
@@ -120,7 +120,7 @@ def _render(places: Places, seed: int, workers: int) -> None:
 
     for target, count, start in (
         (places.labelled, LABELLED_PER_CLASS, seed),
-        (places.unseen, UNSEEN_PER_CLASS, seed + UNSEEN_SEED),
+        (places.unseen, UNSEEN_PER_CLASS, (seed + UNSEEN_SEED) % 2**63),
     ):
         if (target / TRUTH_FILE).exists():
             continue

@@ -54,7 +54,7 @@ def evaluate(
     if on is not None and on not in PARTS:
         raise UsageError(f"unknown --on {on!r}; choose from {', '.join(PARTS)}")
     names = parse_columns(columns) if columns else {}
-    _check_together(context, tags, root)
+    _check_together(context, tags, root, labels)
     missing: list[str] = []
     if tags is not None:
         from rratag.evaluate.saved import evaluate_tags
@@ -75,17 +75,16 @@ def evaluate(
         warn(f"{len(missing)} labelled videos are not in the cache and not judged, e.g. {missing[0]}")
 
 
-def _check_together(context: typer.Context, tags: Path | None, root: Path | None) -> None:
+def _check_together(context: typer.Context, tags: Path | None, root: Path | None, labels: Path | None) -> None:
     """Refuse options on the command line that would change nothing here."""
     if tags is not None:
-        unused, because = ("model", "root", "on", "cache"), "a file of tags is judged as it is"
+        options.refuse_unused(context, ("model", "root", "on"), "a file of tags is judged as it is")
     elif root is not None:
-        unused, because = ("on",), "with --root all its labelled videos are judged"
+        options.refuse_unused(context, ("on",), "with --root all its labelled videos are judged")
     else:
-        unused, because = ("labels", "columns"), "the model has its own labels; give TAGS or --root"
-    options.refuse_unused(context, unused, because)
-    if "columns" not in unused:
-        options.refuse_columns_alone(context)
+        options.refuse_unused(context, ("labels", "columns"), "the model has its own labels; give TAGS or --root")
+    if labels is None:
+        options.refuse_unused(context, ("columns",), options.COLUMNS_ALONE)
 
 
 def _show(found: Evaluation, judged: str) -> None:

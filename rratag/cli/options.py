@@ -86,7 +86,9 @@ ReportFile = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors and warnings on stderr.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="More talk on stderr.")]
-Seed = Annotated[int, typer.Option("--seed", envvar="RRATAG_SEED", min=0, max=2**63 - 1, help="Decides every random draw.")]
+Seed = Annotated[
+    int, typer.Option("--seed", envvar="RRATAG_SEED", min=0, max=2**63 - 1, help="Decides every random draw.")
+]
 Labels = Annotated[
     Path | None,
     typer.Option(
@@ -101,6 +103,8 @@ Columns = Annotated[
         "--columns", metavar="OUR=THEIR,...", help="Column names of --labels, e.g. video=file,group=source_group."
     ),
 ]
+COLUMNS_ALONE = "it names columns of the file that --labels gives"
+"""Why ``--columns`` without ``--labels`` is refused."""
 GroupBy = Annotated[
     str | None,
     typer.Option(

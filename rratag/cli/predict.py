@@ -60,15 +60,14 @@ def predict(
     set_verbosity(quiet=quiet, verbose=verbose)
     if score not in ("ensemble", "concat"):
         raise UsageError(f"unknown --score {score!r}; choose from ensemble, concat")
+    own = frames is None and fps is None and max_frames is None
+    override = Override(None if own else options.sampling(frames, fps, max_frames), crops)
     writer_for(out)  # refuse an impossible --out before hours of work
     from rratag.model import load_model
 
     discovery = discover(paths)
     loaded = load_model(model or config.MODELS_DIR / config.MODEL_NAME)
     request = model_request(loaded, weights=weights, decoder=decoder, device=device, precision=precision)
-    override = Override(
-        options.sampling(frames, fps, max_frames) if frames is not None or fps is not None else None, crops
-    )
     run_options = RunOptions(workers, batch_size, options.compression(compress), overwrite, retry_failed, download)
     tagging = Tagging(loaded, discovery, request, FeatureStore(options.absolute(cache)), run_options, override)
     report = Report(strict=strict)

@@ -9,7 +9,7 @@ import typer
 
 from rratag import config
 from rratag.cli import options
-from rratag.cli.console import out, printable, say, set_verbosity, show, warn
+from rratag.cli.console import say, set_verbosity, show, warn
 from rratag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def train(
+    context: typer.Context,
     roots: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -97,7 +98,7 @@ def train(
     from rratag.features.store import FeatureStore
     from rratag.head.rra import HeadConfig
     from rratag.head.variants import build_head
-    from rratag.model import check_place
+    from rratag.model import METRICS_FILE, check_place
     from rratag.train.fit import PRESETS, TrainConfig
     from rratag.train.run import (
         LabelOptions,
@@ -119,9 +120,10 @@ def train(
     head_fields |= {name: value for name, value in (("input_bn", input_bn), ("dropout", dropout)) if value is not None}
     build_head(HeadConfig(channels=1, num_classes=2, **head_fields))  # refused now, not after the cache was read
     chosen_device = find_device(device)
-    label_options = LabelOptions(
-        labels, parse_columns(columns) if columns else None, group_by, validation_split, test_split, seed
-    )
+    names = parse_columns(columns) if columns else None
+    if labels is None:
+        options.refuse_unused(context, ("columns",), options.COLUMNS_ALONE)
+    label_options = LabelOptions(labels, names, group_by, validation_split, test_split, seed)
     data = load_training_data(FeatureStore(options.absolute(cache)), roots or [], label_options)
     folder = out_folder or config.MODELS_DIR / config.MODEL_NAME
     check_place(folder)
@@ -146,16 +148,23 @@ def train(
     if json:
         import json as json_module
 
-        out.print(json_module.dumps(metrics), markup=False)
+        # as the file has it: without the NaN that JSON does not know
+        typer.echo(json_module.dumps(json_module.loads((folder / METRICS_FILE).read_bytes())))
 
 
 def _tell_data(data: TrainingData) -> None:
+    meaning = data.spec.meaning
+    sampling = " ".join(f"{name}={value}" for name, value in meaning["sampling"].items() if name != "rule")
+    say(
+        f"{', '.join(map(str, data.roots))}: features of {meaning['backbone']}, {sampling} crops={meaning['crops']}"
+        f" input_size={meaning['input_size']}"
+    )
     counts = {part: sum(one.split == part for one in data.instances) for part in ("train", "validation", "test")}
     unlabelled = sum(one.label is None for one in data.instances)
     parts = ", ".join(f"{count} {part}" for part, count in counts.items() if count)
     say(f"{len(data.class_names)} tags; {parts}" + (f"; {unlabelled} unlabelled" if unlabelled else ""))
     if data.missing:
-        warn(f"{len(data.missing)} videos of the label file are not in the cache, e.g. {printable(data.missing[0])}")
+        warn(f"{len(data.missing)} videos of the label file are not in the cache, e.g. {data.missing[0]}")
     for line in data.warnings:
         warn(line)
 

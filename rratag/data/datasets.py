@@ -125,7 +125,9 @@ class CachedDataset:
         """Positions, among the cached frames, of those that belong to the instance; at least one, rising."""
         if index not in self._frames:
             instance = self.instances[index]
-            self._frames[index] = frames_inside(self.store.header(instance.key).time_s, instance.start_s, instance.end_s)
+            self._frames[index] = frames_inside(
+                self.store.header(instance.key).time_s, instance.start_s, instance.end_s
+            )
         return self._frames[index]
 
     def train_batch(

@@ -20,6 +20,9 @@ FRACTIONS = {"train": 0.8, "validation": 0.2}
 DRAWS = 16
 """Orders of units that are tried; the most even outcome is kept."""
 
+LEAST_SHARE = 1e-9
+"""Of train; what rounding leaves where the other shares sum to 1."""
+
 _EVEN = 0.25  # mean squared distance from the wanted counts below which no further order is tried
 
 
@@ -42,7 +45,7 @@ def split(instances: Sequence[Instance], fractions: Mapping[str, float] | None =
     Returns
     -------
     The instances in the order given, and warnings: classes that only train because they have a single group, classes
-    that never train, and contents that the label file itself put on two sides.
+    that never train, contents that carry two labels, and contents that the label file itself put on two sides.
 
     Raises
     ------
@@ -119,8 +122,10 @@ def _checked(fractions: Mapping[str, float]) -> dict[str, float]:
     unknown = [part for part in fractions if part not in PARTS]
     if unknown:
         raise UsageError(f"unknown part {unknown[0]!r} of a split; choose from {', '.join(PARTS)}")
-    if "train" not in fractions or not all(0 < share <= 1 for share in fractions.values()):
-        raise UsageError(f"split {dict(fractions)}: train and every other part need a share above 0")
+    if fractions.get("train", 0) <= LEAST_SHARE:
+        raise UsageError("nothing is left to train on; the validation and the test share must sum to less than 1")
+    if not all(0 < share <= 1 for share in fractions.values()):
+        raise UsageError(f"split {dict(fractions)}: every part needs a share above 0")
     if abs(sum(fractions.values()) - 1) > 1e-6:
         raise UsageError(f"split {dict(fractions)}: the shares sum to {sum(fractions.values()):g}, not to 1")
     return {part: fractions[part] for part in PARTS if part in fractions}
@@ -134,7 +139,7 @@ def _check_classes(labels: set[str | None], where: str) -> None:
 
 
 def _warnings(instances: Sequence[Instance]) -> list[str]:
-    """One line per class that cannot be learnt or judged, one for all contents on two sides."""
+    """One line per class that cannot be learnt or judged, one each for contents with two labels or on two sides."""
     rows = [row for row, one in enumerate(instances) if one.label is not None]
     units = _units(instances, rows, [one.split for one in instances])
     trained = {one.label for one in instances if one.split == "train"}
@@ -145,6 +150,7 @@ def _warnings(instances: Sequence[Instance]) -> list[str]:
             lines.append(f"class {label!r} has no video in train: it cannot be learnt")
         elif counts[label] == 1:
             lines.append(f"class {label!r} has a single group: it only trains, nothing judges it")
+    lines += _two_labels(instances)
     torn = [unit for unit in units if len({instances[member].split for member in unit.members}) > 1]
     if torn:
         first, second = (
@@ -156,6 +162,22 @@ def _warnings(instances: Sequence[Instance]) -> list[str]:
             f" e.g. {first.video!r} ({first.split}) and {second.video!r} ({second.split})"
         )
     return lines
+
+
+def _two_labels(instances: Sequence[Instance]) -> list[str]:
+    """One line for all contents that carry two labels: the same file (and interval) in the folders of two tags."""
+    first: dict[tuple[str, float | None, float | None], Instance] = {}
+    pairs: dict[str, tuple[Instance, Instance]] = {}
+    for one in instances:
+        if one.label is not None and one.key:
+            other = first.setdefault((one.key, one.start_s, one.end_s), one)
+            if other.label != one.label:
+                pairs.setdefault(one.key, (other, one))
+    if not pairs:
+        return []
+    left, right = next(iter(pairs.values()))
+    example = f"{left.video!r} ({left.label}) and {right.video!r} ({right.label})"
+    return [f"{len(pairs)} contents carry two labels, e.g. {example}"]
 
 
 # --- units ---

@@ -13,7 +13,7 @@ from rratag.errors import LabelError, ModelError
 from rratag.evaluate.report import Evaluation, evaluate
 from rratag.features.catalog import Catalog, Entry
 from rratag.features.spec import differences, digest
-from rratag.features.store import Features, FeatureStore, SpecStore
+from rratag.features.store import Features, FeatureStore, JoinedStores, SpecStore
 from rratag.model import LABELS_FILE, Model, load_model
 from rratag.records import Instance
 from rratag.tag.predict import Prediction, predict_cached

@@ -6,6 +6,7 @@ Light on purpose: a run with nothing to do imports this and little else.
 from __future__ import annotations
 
 import glob
+import heapq
 import os
 import stat
 import sys
@@ -50,7 +51,9 @@ def discover(inputs: Sequence[str]) -> Discovery:
     """Find the candidates among `inputs`: folders, files, globs, list files (``.txt``, ``.lst``) or ``-`` (stdin).
 
     One run has one root: the folder itself for a single folder, the nearest common parent folder otherwise. Folders
-    are walked recursively and links followed; hidden entries are skipped. Nothing is opened, only looked at.
+    are walked recursively and links followed; hidden entries are skipped. Nothing is opened, only looked at. Below each
+    input a folder is visited once, however many links lead to it: under its own path where that is below the input,
+    else under the first link in the order of names. Links to files are candidates of their own.
 
     Raises
     ------
@@ -159,26 +162,33 @@ class _Collector:
             self._classify(path, explicit=True)
 
     def walk(self, folder: str) -> None:
-        """Take every candidate below `folder`, following links; a link back into the current branch is cut."""
-        pending: list[tuple[str, frozenset[tuple[int, int]]]] = [(folder, frozenset())]
-        while pending:
-            current, branch = pending.pop()
+        """Take every candidate below `folder`, following links; each real folder once, first where it really lies."""
+        pending: list[str] = [folder]
+        links: list[str] = []
+        visited: set[tuple[int, int]] = set()
+        while pending or links:
+            current = pending.pop() if pending else heapq.heappop(links)
             try:
                 status = os.stat(current)
                 identity = (status.st_dev, status.st_ino)
-                if identity in branch:
+                if identity in visited:
                     continue
+                visited.add(identity)
                 entries = sorted(os.scandir(current), key=lambda entry: os.fsencode(entry.name))
             except OSError as error:
                 self._refuse(current, "permission_denied", "", f"folder cannot be listed: {error.strerror}")
                 continue
+            folders = []
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
-                if os.path.isdir(entry.path):
-                    pending.append((entry.path, branch | {identity}))
-                else:
+                if not os.path.isdir(entry.path):
                     self._classify(entry.path, explicit=False)
+                elif entry.is_symlink():
+                    heapq.heappush(links, entry.path)
+                else:
+                    folders.append(entry.path)
+            pending += reversed(folders)
 
     def _classify(self, path: str, *, explicit: bool) -> None:
         suffix = os.path.splitext(path)[1].lower()

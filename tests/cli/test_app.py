@@ -51,6 +51,8 @@ def test_version_and_the_module_as_a_program(cli: CommandLine) -> None:
         (["train", "--no-such-option"], "No such option"),
         (["predict", "x", "--top", "0"], "--top"),
         (["cache", "rm"], "No such command"),
+        (["demo", "--seed", str(2**63)], "9223372036854775807"),
+        (["train", "--seed", str(2**63)], "9223372036854775807"),
     ],
     ids=" ".join,
 )
@@ -103,6 +105,16 @@ def test_values_of_extract_name_the_accepted_ones(
         (["predict", "videos", "--out", "tags.xlsx"], ".csv, .json, .jsonl"),
         (["evaluate", "--on", "monday"], "test, validation, train, all"),
         (["evaluate", "--columns", "file"], "video, label"),
+        (["predict", "videos", "--max-frames", "3"], "frames per second"),
+        (["train", "--columns", "video=file"], "--labels"),
+        (["evaluate", "--labels", "tags.csv"], "TAGS or --root"),
+        (["evaluate", "--columns", "video=file"], "TAGS or --root"),
+        (["evaluate", "--columns", "video=file", "--root", "videos"], "--labels"),
+        (["evaluate", "tags.csv", "--columns", "video=file"], "--labels"),
+        (["evaluate", "--on", "test", "--root", "videos"], "--on changes nothing"),
+        (["evaluate", "tags.csv", "--on", "test"], "--on changes nothing"),
+        (["evaluate", "tags.csv", "--model", "m"], "--model changes nothing"),
+        (["evaluate", "tags.csv", "--root", "videos"], "--root changes nothing"),
     ],
     ids=" ".join,
 )
@@ -112,6 +124,13 @@ def test_values_of_the_other_commands_name_the_accepted_ones(
     toy_cache.fill_classes()
     cli(*arguments, "--cache", toy_cache.cache).says_one_line(2, accepted)
     assert not Path(".rratag").exists()
+
+
+def test_a_setting_for_every_call_is_not_refused_where_it_changes_nothing(cli: CommandLine) -> None:
+    """Only what stands on the command line itself was meant for this very call."""
+    Path("rratag.toml").write_text('columns = "video=file"\n[evaluate]\non = "test"\n')
+    cli("evaluate", "none.csv", env={"RRATAG_MODEL": "m"}).says_one_line(2, "none.csv", "cannot be read")
+    cli("train").says_one_line(1, "no extracted videos")
 
 
 def test_frames_and_fps_exclude_each_other(cli: CommandLine, clip_folder: Path) -> None:
@@ -233,3 +252,13 @@ def test_doctor_finds_this_machine_well_and_a_damaged_cache_ill(cli: CommandLine
     assert lines[place].split()[1] == "cache"
     assert "-> choose another --cache" in lines[place + 1]
     assert json.loads(cli("doctor", "--json").out)
+
+
+def test_the_highest_seed_does_not_overflow_in_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seed of the demo's unseen videos stays a seed that can be given."""
+    from rratag.cli import demo
+
+    seen = []
+    monkeypatch.setattr("rratag.data.rendered.render_set", lambda *_, seed, **__: seen.append(seed) or [])
+    demo._render(demo.Places(tmp_path), 2**63 - 1, 1)
+    assert seen == [2**63 - 1, 999_999]

@@ -218,6 +218,37 @@ def test_a_class_with_one_video_only_trains_and_is_named(cli: CommandLine, toy_c
     assert labels["green/0.mp4"] == "train"
 
 
+def test_the_highest_seed_trains(cli: CommandLine, toy_cache: ToyCache) -> None:
+    toy_cache.fill_classes(4)
+    train = ("train", "--cache", toy_cache.cache, "--epochs", 1, "--out", "m", "--seed", 2**63 - 1)
+    assert cli(*train).code == 0
+
+
+def test_train_says_what_it_trains_on(cli: CommandLine, toy_cache: ToyCache) -> None:
+    toy_cache.fill_classes(4)
+    ran = cli("train", "--cache", toy_cache.cache, "--epochs", 1, "--out", "m")
+    first = ran.err.splitlines()[0]
+    assert first == f"{toy_cache.root}: features of toy, frames=25 crops=1 input_size=64"
+
+
+def test_json_of_train_holds_no_number_that_json_does_not_know(
+    cli: CommandLine, toy_cache: ToyCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy_cache.fill_classes(4)
+    monkeypatch.setattr("rratag.train.run.metrics_of", lambda *_: {"loss": [float("nan"), float("inf"), 0.5]})
+    ran = cli("train", "--cache", toy_cache.cache, "--epochs", 1, "--out", "m", "--json")
+    assert ran.out == '{"loss": [null, null, 0.5]}\n'
+
+
+def test_evaluate_names_labelled_videos_that_are_gone(cli: CommandLine, toy_cache: ToyCache) -> None:
+    toy_cache.fill_classes(4)
+    assert cli("train", "--cache", toy_cache.cache, "--epochs", 1, "--out", "m").code == 0
+    toy_cache.fill(["blue/0.mp4", "green/0.mp4", "red/0.mp4", "red/1.mp4"])
+    ran = cli("evaluate", "--on", "all", "--cache", toy_cache.cache, "--model", "m", "--json", "--quiet")
+    assert (ran.code, ran.json["num_videos"]) == (0, 4)
+    assert ran.err == "warning: 8 labelled videos are not in the cache and not judged, e.g. blue/1.mp4\n"
+
+
 def test_labels_from_a_file_with_other_column_names(cli: CommandLine, toy_cache: ToyCache) -> None:
     toy_cache.fill([f"{name}/{number}.mp4" for name in ("blue", "red") for number in range(6)])
     rows = [f"{name}/{number}.mp4;{'odd' if number % 2 else 'even'}" for name in ("blue", "red") for number in range(6)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -213,3 +214,24 @@ def test_folds_are_even() -> None:
 def test_one_fold_is_refused() -> None:
     with pytest.raises(UsageError, match="1 folds"):
         folds([make("a", 0), make("b", 1)], 1)
+
+
+def test_contents_with_two_labels_are_named_once_each() -> None:
+    instances = [make(label, number) for label in ("blue", "red") for number in range(6)]
+    twins = [make("red", 7, key="blue-0000"), make("red", 8, key="blue-0001"), make("red", 9, key="red-0000")]
+    found = split([*instances, *twins]).warnings
+    assert found == ["2 contents carry two labels, e.g. 'blue/0.mp4' (blue) and 'red/7.mp4' (red)"]
+    intervals = [
+        replace(make(label, 1, key="one"), start_s=start)
+        for label, start in (("blue", 0.0), ("red", 5.0), ("red", 9.0))
+    ]
+    assert split([*instances, *intervals]).warnings == []
+
+
+@pytest.mark.parametrize("train", [0.0, 1 - 0.7 - 0.3, -0.1, 1e-9])
+def test_a_train_share_of_nothing_is_refused(train: float) -> None:
+    instances = [make(label, number) for label in ("blue", "red") for number in range(6)]
+    shares = {"train": train, "validation": 0.7, "test": 0.3 - train}
+    for fractions in (shares, {"validation": 0.7, "test": 0.3}):
+        with pytest.raises(UsageError, match="nothing is left to train on"):
+            split(instances, fractions)

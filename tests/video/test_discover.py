@@ -128,6 +128,26 @@ def test_links_are_followed_and_loops_cut(tmp_path):
     assert found.videos[1].path == tmp_path / "videos/linked/b.mp4"
 
 
+def test_a_folder_is_visited_once_and_rather_where_it_lies(tmp_path):
+    put(tmp_path, "videos/b/1.mp4", "outside/2.mp4", "outside/sub/3.mp4")
+    (tmp_path / "videos/a").mkdir()
+    for link, target in {"a/to_b": "videos/b", "c": "outside", "d": "outside", "a/sub": "outside/sub"}.items():
+        (tmp_path / "videos" / link).symlink_to(tmp_path / target)
+    videos = tmp_path / "videos"
+    assert ids(discover([str(videos)])) == ["a/sub/3.mp4", "b/1.mp4", "c/2.mp4"]
+    assert ids(discover([str(videos / "d"), str(videos / "c")])) == ["c/2.mp4", "c/sub/3.mp4", "d/2.mp4", "d/sub/3.mp4"]
+
+
+def test_folders_that_link_to_each_other_end(tmp_path):
+    """Each of 12 folders links to all others: more than 10^8 paths without a loop in them."""
+    folders = [tmp_path / f"{number:02}" for number in range(12)]
+    for folder in folders:
+        put(folder, "clip.mp4")
+        for other in folders:
+            (folder / f"to_{other.name}").symlink_to(other)
+    assert ids(discover([str(tmp_path)])) == [f"{folder.name}/clip.mp4" for folder in folders]
+
+
 def test_what_is_no_file_gets_a_row_and_is_never_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
     os.mkfifo(tmp_path / "pipe.txt")
