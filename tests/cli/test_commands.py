@@ -152,11 +152,11 @@ def test_extract_with_what_does_not_exist_or_fit(
     assert words in line
 
 
-def test_a_report_that_cannot_be_written_costs_no_features(cli: CommandLine, clip_folder: Path) -> None:
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(cli: CommandLine, clip_folder: Path) -> None:
     ran = cli("extract", "videos/red", *TINY_OPTIONS, "--report", "nowhere/report.csv")
     assert ran.code == 2
     assert ran.err.splitlines()[-1].startswith("error: nowhere/report.csv")
-    assert "to extract  0\n" in cli("extract", "videos/red", *TINY_OPTIONS, "--dry-run").out
+    assert "known       0\n" in cli("extract", "videos/red", *TINY_OPTIONS, "--dry-run").out
 
 
 # --- train ---
