@@ -18,7 +18,7 @@ from rratag import model as model_module
 from rratag.errors import ModelError, StoppedError
 from rratag.head.rra import HeadConfig
 from rratag.head.variants import HEADS, build_head
-from rratag.model import MODEL_FILES, Model, load_model, save_model
+from rratag.model import LABELS_FILE, MODEL_FILES, Model, load_model, save_model
 
 NAMES = ["bunting", "Zaunkönig", 'a, "b"\n=1+1']
 
@@ -39,7 +39,7 @@ def make_model(kind: str = "rra", seed: int = 0, **info: Any) -> Model:
 @pytest.mark.parametrize("kind", HEADS)
 def test_what_is_saved_comes_back(kind: str, tmp_path: Path) -> None:
     model = make_model(kind, compute={"precision": "fp16"})
-    save_model(tmp_path / "models" / "latest", model, {"accuracy": 0.5}, [{"epoch": 1}, {"epoch": 2, "loss": 0.25}])
+    save_model(tmp_path / "models" / "latest", model, {"accuracy": 0.5}, [{"epoch": 1}, {"epoch": 2, "loss": 0.25}], "a,b\n")
     found = load_model(tmp_path / "models" / "latest")
     assert (found.head_config, found.class_names) == (model.head_config, NAMES)
     assert (found.meaning, found.spec_request, found.info) == (model.meaning, model.spec_request, model.info)
@@ -47,6 +47,10 @@ def test_what_is_saved_comes_back(kind: str, tmp_path: Path) -> None:
     features = torch.rand(2, 3, 2, 2, 6)
     assert torch.equal(found.head(features).logits, model.head(features).logits)
     assert {path.name for path in (tmp_path / "models" / "latest").iterdir()} == set(MODEL_FILES)
+    assert (tmp_path / "models" / "latest" / LABELS_FILE).read_text() == "a,b\n"
+    # labels of the model before must not stand beside the next one
+    save_model(tmp_path / "models" / "latest", model)
+    assert not (tmp_path / "models" / "latest" / LABELS_FILE).exists()
     assert json.loads((tmp_path / "models" / "latest" / "metrics.json").read_text()) == {"accuracy": 0.5}
     with (tmp_path / "models" / "latest" / "history.csv").open(newline="") as handle:
         assert list(csv.DictReader(handle)) == [{"epoch": "1", "loss": ""}, {"epoch": "2", "loss": "0.25"}]
