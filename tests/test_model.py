@@ -39,7 +39,9 @@ def make_model(kind: str = "rra", seed: int = 0, **info: Any) -> Model:
 @pytest.mark.parametrize("kind", HEADS)
 def test_what_is_saved_comes_back(kind: str, tmp_path: Path) -> None:
     model = make_model(kind, compute={"precision": "fp16"})
-    save_model(tmp_path / "models" / "latest", model, {"accuracy": 0.5}, [{"epoch": 1}, {"epoch": 2, "loss": 0.25}], "a,b\n")
+    save_model(
+        tmp_path / "models" / "latest", model, {"accuracy": 0.5}, [{"epoch": 1}, {"epoch": 2, "loss": 0.25}], "a,b\n"
+    )
     found = load_model(tmp_path / "models" / "latest")
     assert (found.head_config, found.class_names) == (model.head_config, NAMES)
     assert (found.meaning, found.spec_request, found.info) == (model.meaning, model.spec_request, model.info)
@@ -48,13 +50,18 @@ def test_what_is_saved_comes_back(kind: str, tmp_path: Path) -> None:
     assert torch.equal(found.head(features).logits, model.head(features).logits)
     assert {path.name for path in (tmp_path / "models" / "latest").iterdir()} == set(MODEL_FILES)
     assert (tmp_path / "models" / "latest" / LABELS_FILE).read_text() == "a,b\n"
-    # labels of the model before must not stand beside the next one
-    save_model(tmp_path / "models" / "latest", model)
-    assert not (tmp_path / "models" / "latest" / LABELS_FILE).exists()
     assert json.loads((tmp_path / "models" / "latest" / "metrics.json").read_text()) == {"accuracy": 0.5}
     with (tmp_path / "models" / "latest" / "history.csv").open(newline="") as handle:
         assert list(csv.DictReader(handle)) == [{"epoch": "1", "loss": ""}, {"epoch": "2", "loss": "0.25"}]
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["latest"]
+
+
+def test_labels_of_the_model_before_do_not_stand_beside_the_next(tmp_path: Path) -> None:
+    folder, model = tmp_path / "latest", make_model("mean")
+    save_model(folder, model, labels="a,b\n")
+    (folder / "notes.txt").write_text("mine")
+    save_model(folder, model)
+    assert {path.name for path in folder.iterdir()} == {*MODEL_FILES, "notes.txt"} - {LABELS_FILE}
 
 
 def test_numbers_that_json_does_not_have_become_null(tmp_path: Path) -> None:
