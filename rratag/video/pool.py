@@ -29,7 +29,7 @@ DECODER_NAMES = ("auto", "pyav", "decord")
 LOOK_S = 0.25
 """How often a silent worker is looked at, in seconds."""
 SIGNAL_S = 0.5
-"""How often the waiting caller wakes, in seconds: a Ctrl-C that the system hands to another thread is seen only then."""
+"""How often the waiting caller wakes, in seconds: a Ctrl-C that another thread was handed is seen only then."""
 START_LIMIT_S = 120.0
 BASE_LIMIT_S = 60.0
 READ_BYTES_PER_S = 10e6
