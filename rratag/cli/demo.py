@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json as json_module
 import os
+import shutil
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -256,5 +258,6 @@ def _tell(places: Places, rows: list[dict[str, Any]], seconds: float) -> None:
         out.print(f"  {path}{os.sep if path.is_dir() else ''}  {what}", markup=False)
     out.print("next:", markup=False)
     out.print(f"  cd {places.folder}", markup=False)
-    out.print("  rratag evaluate", markup=False)
-    out.print("  rratag predict YOUR_CLIPS --out yours.csv", markup=False)
+    command = "rratag" if shutil.which("rratag") else f"{sys.executable} -m rratag"
+    out.print(f"  {command} evaluate", markup=False)
+    out.print(f"  {command} predict YOUR_CLIPS --out yours.csv", markup=False)
