@@ -189,7 +189,8 @@ def _resolve(name: str, ids: Mapping[str, str]) -> str | None:
     """The id that a name in a label file means, or None."""
     written = unescape(restore(name))  # as in our own CSV files
     plain = re.sub(r"^(?:\./+)+", "", re.sub(r"/+", "/", name.strip().replace("\\", "/")))
-    return next((candidate for candidate in (name, written, plain) if candidate in ids), None)
+    # our own way of writing first: beside "=a" there may be a file whose very name is "'=a"
+    return next((candidate for candidate in (written, name, plain) if candidate in ids), None)
 
 
 def _instance(place: str, row: Mapping[str, str], video: str, key: str) -> Instance:
