@@ -18,12 +18,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import av
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from rratag.features.catalog import Catalog, Entry, Listing
 from rratag.features.request import Request
 from rratag.features.spec import Spec
 from rratag.features.store import Features, FeatureStore, SpecStore
 from rratag.records import Receipt
+
+# The same examples in every run, so that a failure is of the change; HYPOTHESIS_PROFILE=default explores.
+settings.register_profile("same", derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 TINY = "test_efficientnet.r160_in1k"
 """A timm network of 0.4 million weights."""
