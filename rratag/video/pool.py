@@ -28,8 +28,6 @@ DECODER_NAMES = ("auto", "pyav", "decord")
 """The keys of ``decode.DECODERS``, here too so that the pool need not load a decoder."""
 LOOK_S = 0.25
 """How often a silent worker is looked at, in seconds."""
-SIGNAL_S = 0.5
-"""How often the waiting caller wakes, in seconds: a Ctrl-C that another thread was handed is seen only then."""
 START_LIMIT_S = 120.0
 BASE_LIMIT_S = 60.0
 READ_BYTES_PER_S = 10e6
@@ -214,7 +212,7 @@ class _Run(Generic[T_]):
             while number not in self.finished:
                 if self.stopped:
                     raise ValueError("the pool was closed during the run")
-                self.changed.wait(SIGNAL_S)
+                self.changed.wait()
             result = self.finished.pop(number)
         if isinstance(result, BaseException):
             raise result
