@@ -88,4 +88,4 @@ def predict(
 
 
 def _words(compute: dict[str, object]) -> str:
-    return " ".join(str(value) for value in compute.values())
+    return f"{compute.get('runtime')} {compute.get('precision')}"
