@@ -26,6 +26,10 @@ class CacheError(RratagError):
     """The feature cache is missing, damaged, newer than this version, or does not fit the request."""
 
 
+class DamagedError(CacheError):
+    """A file of cached features has gone or is not what was written; the video can be extracted again."""
+
+
 class ModelError(RratagError):
     """A model folder is missing, not ours, damaged, or does not fit the features."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +12,10 @@ from rratag import config
 from rratag.cli import options
 from rratag.cli.console import Report, say, set_verbosity, track
 from rratag.errors import UsageError
+from rratag.records import Receipt
+
+if TYPE_CHECKING:
+    from rratag.tag.predict import Prediction
 
 
 def predict(
@@ -70,9 +75,8 @@ def predict(
     request = model_request(loaded, weights=weights, decoder=decoder, device=device, precision=precision)
     run_options = RunOptions(workers, batch_size, options.compression(compress), overwrite, retry_failed, download)
     tagging = Tagging(loaded, discovery, request, FeatureStore(options.absolute(cache)), run_options, override)
-    report = Report(strict=strict)
-    for receipt in track(tagging.extract(), len(discovery.videos) + len(discovery.failures), "predict"):
-        report.add(receipt)
+    for _ in track(tagging.extract(), len(discovery.videos) + len(discovery.failures), "predict"):
+        pass
     used = tagging.extraction.stores[0].spec
     if override != Override():
         say(f"looking at crops={used.meaning['crops']}, sampling={used.meaning['sampling']} instead of the model's own")
@@ -80,11 +84,19 @@ def predict(
         say(f"features are {_words(used.compute)}; the model was trained on {_words(loaded.info['compute'])}")
     if loaded.info.get("random_backbone"):
         say("the model's backbone has random weights: these tags mean nothing")
-    write_tags(tagging.predictions(), out, options.about(loaded, used, top, score))
+    report = Report(strict=strict)
+    write_tags(_counted(tagging.predictions(), report), out, options.about(loaded, used, top, score))
     report.tell()
     if out != "-":
         say(f"wrote {Path(out)}")
     raise typer.Exit(report.exit_code)
+
+
+def _counted(results: Iterable[Prediction | Receipt], report: Report) -> Iterator[Prediction | Receipt]:
+    """Pass results on, counting what became of each video in the end."""
+    for result in results:
+        report.add(result if isinstance(result, Receipt) else result.receipt)
+        yield result
 
 
 def _words(compute: dict[str, object]) -> str:

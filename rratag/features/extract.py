@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -194,20 +194,42 @@ class Extraction:
     def run(self) -> Iterator[Receipt]:
         """Do it: exactly one receipt per candidate, those known already first."""
         yield from (entry.receipt for entry in self.entries)
-        if self.plan.pending:
-            spec = self.request.spec(self.network.backbone, self.network.precision)
-            if spec.short != self.stores[0].folder.name:
-                self._open_store()
-            self._memo = self.request.memo()
-            self.store.create_spec(spec)
-            kept = time.monotonic()
-            for entry in _Pipeline(self, self._commit).run(self.plan):
-                self.entries.append(entry)
-                yield entry.receipt
-                if time.monotonic() - kept > PART_SECONDS:
-                    self._keep(part=True)
-                    kept = time.monotonic()
+        kept = time.monotonic()
+        for entry in self._extracted(self.plan):
+            self.entries.append(entry)
+            yield entry.receipt
+            if time.monotonic() - kept > PART_SECONDS:
+                self._keep(part=True)
+                kept = time.monotonic()
         self._keep()
+
+    def again(self, entry: Entry) -> Entry:
+        """Features of a candidate anew, whose cached ones turned out to be damaged or gone; what became of it.
+
+        The damaged file is set aside. Other features of equal meaning serve if there are any.
+        """
+        holder = next((store for store in self.stores if store.has(entry.key)), None)
+        if holder is not None:
+            holder.set_aside(entry.key)
+        other = next((store for store in self.stores if store.has(entry.key)), None)
+        if other is not None:
+            return replace(entry, receipt=receipt_of(other, entry.key, entry.id))
+        videos = [video for video in self.discovery.videos if video.id == entry.id]
+        (new,) = self._extracted(Plan(self.discovery, [], videos))
+        self.entries = [new if one.id == entry.id else one for one in self.entries]
+        self._keep()
+        return new
+
+    def _extracted(self, plan: Plan) -> Iterator[Entry]:
+        """Decode and compute what is pending; the network is loaded if anything is."""
+        if not plan.pending:
+            return
+        spec = self.request.spec(self.network.backbone, self.network.precision)
+        if spec.short != self.stores[0].folder.name:
+            self._open_store()
+        self._memo = self.request.memo()
+        self.store.create_spec(spec)
+        yield from _Pipeline(self, self._commit).run(plan)
 
     def _commit(self, job: _Job) -> Entry:
         decoded = job.decoded
@@ -237,6 +259,9 @@ class Extraction:
         try:
             self.catalog.write(listing, part=part)
         except OSError as error:
+            if not self.plan.pending:  # a cache that may only be read serves all that is in it
+                logger.warning("%s: the listing cannot be written (%s)", self.catalog.folder, error.strerror)
+                return
             raise StoppedError(f"{self.catalog.folder}: {error.strerror}; features are kept, run again") from error
 
     def _beside(self, root: Path, short: str) -> list[Entry]:
@@ -367,10 +392,10 @@ def _keep_failure(store: SpecStore, key: str, receipt: Receipt) -> None:
         attempts = json.loads(path.read_text())["attempts"] if path.exists() else 0
     except (OSError, ValueError, KeyError, TypeError):
         attempts = 0
-    known = {name: getattr(receipt, name) for name in ("status", "reason", "message")} | {"attempts": attempts + 1}
+    known = {name: value for name, value in asdict(receipt).items() if name not in ("video", "seconds") and value}
     try:
         path.parent.mkdir(exist_ok=True)
-        files.write_atomically(path, (json.dumps(known) + "\n").encode())
+        files.write_atomically(path, (json.dumps(known | {"attempts": attempts + 1}) + "\n").encode())
     except OSError as error:
         logger.warning("%s: cannot be written (%s)", path, error.strerror)
 

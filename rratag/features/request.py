@@ -80,7 +80,7 @@ class Request:
         stat = None
         if self.weights is not None and self.weights != RANDOM and Path(self.weights).exists():
             found = Path(self.weights).stat()
-            stat = [found.st_size, found.st_mtime_ns]
+            stat = [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
         return {
             **self.recipe(),
             "weights_stat": stat,

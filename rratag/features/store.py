@@ -1,4 +1,4 @@
-"""Cached feature maps: one immutable HDF5 file per video content. The only file that opens HDF5; imports no torch.
+"""Cached feature maps: one immutable HDF5 file per video content. Imports no torch.
 
 Layout and commit protocol: docs/cache-format.md. A file appears under its name only when it is whole: its image is
 built in memory, written to a temporary name in the same folder, synced and renamed.
@@ -6,63 +6,52 @@ built in memory, written to a temporary name in the same folder, synced and rena
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import shutil
-import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from rratag import config, files
-from rratag.errors import CacheError, StoppedError
+from rratag.errors import CacheError, DamagedError, StoppedError
+from rratag.features.h5 import (
+    COMPRESSIONS,
+    FORMAT,
+    VERSION,
+    FeatureFile,
+    Features,
+    Header,
+    NewerFormatError,
+    file_image,
+)
 from rratag.features.spec import Spec
 from rratag.records import Receipt
 
-if TYPE_CHECKING:
-    import h5py
-    from numpy.typing import NDArray
+__all__ = [
+    "COMPRESSIONS",
+    "FeatureStore",
+    "Features",
+    "Header",
+    "JoinedStores",
+    "SpecStore",
+    "file_image",
+    "read_features",
+]
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "rratag-feature-cache"
-VERSION = 1
 MARKER = "rratag-cache.json"
 KEY_DIGITS = 32
-COMPRESSIONS = ("zstd", "gzip", "none")
 OPEN_FILES = 128
 _SPARE_BYTES = 64 * 2**20  # left free on the disk, so that listings can still be written
-
-
-@dataclass(frozen=True)
-class Features:
-    """Feature maps of one video: `maps` float16 (T, V, h, w, C), `time_s` float64 (T,), `frame_index` int64 (T,)."""
-
-    maps: NDArray[np.float16]
-    time_s: NDArray[np.float64]
-    frame_index: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a cached file says of itself. Sizes in cells (`height`, `width`) or pixels of the upright picture."""
-
-    num_frames: int
-    num_views: int
-    height: int
-    width: int
-    channels: int
-    sha256: str
-    source_name: str
-    source_size: int
-    receipt: Receipt
-    time_s: NDArray[np.float64]
 
 
 class FeatureStore:
@@ -166,7 +155,7 @@ class SpecStore:
     def __init__(self, folder: Path, spec: Spec) -> None:
         self.folder = folder
         self.spec = spec
-        self._open: OrderedDict[str, h5py.File] = OrderedDict()
+        self._open: OrderedDict[str, FeatureFile] = OrderedDict()
 
     def path(self, key: str) -> Path:
         """Where the features of `key` lie or would lie."""
@@ -246,41 +235,10 @@ class SpecStore:
         Raises
         ------
         CacheError
-            If the file is missing or damaged.
+            If the file is missing or damaged (:class:`rratag.errors.DamagedError`).
         """
-        with self._reading(key):
-            file = self._file(key)
-            attributes = file.attrs
-            num_frames, num_views, height, width, channels = file["maps"].shape
-            duration = float(attributes["duration_s"])
-            receipt = Receipt(
-                video=str(attributes["source_name"]),
-                status=str(attributes["status"]),
-                reason=str(attributes["reason"]),
-                message=str(attributes["message"]),
-                decoder=str(attributes["decoder"]),
-                fallback_from=str(attributes["fallback_from"]),
-                frames_wanted=int(attributes["frames_wanted"]),
-                frames_decoded=int(attributes["frames_decoded"]),
-                frames_distinct=int(attributes["frames_distinct"]),
-                frames_damaged=int(attributes["frames_damaged"]),
-                duration_s=None if np.isnan(duration) else duration,
-                width=int(attributes["picture_width"]),
-                height=int(attributes["picture_height"]),
-                rotation=int(attributes["rotation"]),
-            )
-            return Header(
-                num_frames,
-                num_views,
-                height,
-                width,
-                channels,
-                str(attributes["source_sha256"]),
-                str(attributes["source_name"]),
-                int(attributes["source_size"]),
-                receipt,
-                file["time_s"][()],
-            )
+        with _Reading(self.path(key)):
+            return self._file(key).header()
 
     def read(self, key: str, frames: Sequence[int] | None = None) -> Features:
         """Features of the cached frames named by their position (all by default).
@@ -290,52 +248,68 @@ class SpecStore:
         Raises
         ------
         CacheError
-            If the file is missing or damaged.
+            If the file is missing or damaged (:class:`rratag.errors.DamagedError`).
         IndexError
             If a position is outside [0, T).
         """
-        with self._reading(key):
-            file = self._file(key)
-            maps, crc32 = file["maps"], file["crc32"][()]
-            chosen = range(maps.shape[0]) if frames is None else [int(frame) for frame in frames]
-            if any(not 0 <= frame < maps.shape[0] for frame in chosen):
-                raise IndexError(f"frames {list(chosen)} of a video with {maps.shape[0]} cached frames")
-            out = np.empty((len(chosen), *maps.shape[1:]), np.float16)
-            for row, frame in enumerate(chosen):
-                # one chunk at a time by integer index: h5py's fancy indexing is some 75 times slower
-                maps.read_direct(out, np.s_[frame], np.s_[row])
-                for view in range(maps.shape[1]):
-                    if zlib.crc32(out[row, view]) != crc32[frame, view]:
-                        raise ValueError(f"checksum of frame {frame}, view {view} is wrong")
-            positions = np.asarray(chosen, np.int64)
-            return Features(out, file["time_s"][()][positions], file["frame_index"][()][positions])
+        with _Reading(self.path(key)):
+            return self._file(key).read(frames)
+
+    def check(self, key: str) -> None:
+        """Read everything in the file of `key`, as it is on the disk now, frame by frame.
+
+        Raises
+        ------
+        CacheError
+            If the file is missing or damaged (:class:`rratag.errors.DamagedError`).
+        """
+        with _Reading(self.path(key)), contextlib.closing(FeatureFile(self.path(key), self.spec.digest)) as file:
+            header = file.header()
+            if not header.sha256.startswith(key):
+                raise ValueError(f"holds features of another video ({header.source_name})")
+            for frame in range(header.num_frames):
+                if not np.isfinite(file.read([frame]).maps).all():
+                    raise ValueError(f"values of frame {frame} are not finite")
+
+    def set_aside(self, key: str) -> Path:
+        """Move a damaged file out of the way, where it can be looked at; where it is now.
+
+        Raises
+        ------
+        StoppedError
+            If the folder cannot be written.
+        """
+        if key in self._open:
+            self._open.pop(key).close()
+        aside = self.damaged / f"{key}.h5"
+        try:
+            self.damaged.mkdir(exist_ok=True)
+            os.replace(self.path(key), aside)
+            files.sync_folder(self.path(key).parent)
+        except FileNotFoundError:
+            pass  # another run was faster
+        except OSError as error:
+            raise StoppedError(f"{self.path(key)}: damaged, and cannot be moved away ({error.strerror})") from error
+        return aside
 
     def close(self) -> None:
         """Close the kept handles."""
         while self._open:
             self._open.popitem()[1].close()
 
-    def _reading(self, key: str) -> _Reading:
-        return _Reading(self.path(key))
-
-    def _file(self, key: str) -> h5py.File:
-        import h5py
-        import hdf5plugin  # noqa: F401 - registers the zstd filter
-
+    def _file(self, key: str) -> FeatureFile:
         if key in self._open:
             self._open.move_to_end(key)
             return self._open[key]
-        file = h5py.File(self.path(key), "r", locking=False)
-        if file.attrs.get("complete") != 1 or file.attrs.get("format") != FORMAT:
-            file.close()
-            raise ValueError("not a complete feature file")
-        if file.attrs["spec_digest"] != self.spec.digest:
-            file.close()
-            raise ValueError("holds features of another spec")
-        self._open[key] = file
+        file = self._open[key] = FeatureFile(self.path(key), self.spec.digest)
         if len(self._open) > OPEN_FILES:
             self._open.popitem(last=False)[1].close()
         return file
+
+    @property
+    def damaged(self) -> Path:
+        """Folder of the files that were set aside."""
+        return self.folder / "damaged"
 
     @cached_property
     def failures(self) -> Path:
@@ -378,40 +352,16 @@ class _Reading:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, FileNotFoundError):
-            raise CacheError(f"{self.path}: missing; run: rratag extract FOLDER") from error
-        if isinstance(error, (OSError, KeyError, ValueError, RuntimeError)):
-            raise CacheError(f"{self.path}: damaged ({error}); delete it and extract again") from error
-
-
-def file_image(features: Features, attributes: dict[str, Any], compression: str) -> bytes:
-    """Bytes of the HDF5 file, built in memory so that a half-written file never has its name."""
-    import io
-
-    import h5py
-    import hdf5plugin
-
-    maps = np.ascontiguousarray(features.maps, np.float16)
-    if maps.ndim != 5 or not len(maps) == len(features.time_s) == len(features.frame_index):
-        raise ValueError(f"maps {maps.shape}, times {features.time_s.shape}, frames {features.frame_index.shape}")
-    # zstd level 1 without byte shuffle: maps after a ReLU are mostly zeros, whose runs shuffle breaks up
-    filters: dict[str, Any] = {
-        "zstd": dict(hdf5plugin.Zstd(clevel=1)),
-        "gzip": {"compression": "gzip", "compression_opts": 1},
-        "none": {},
-    }[compression]
-    crc32 = np.array([[zlib.crc32(view) for view in frame] for frame in maps], np.uint32)
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w", libver=("earliest", "v110")) as file:
-        file.create_dataset("maps", data=maps, chunks=(1, 1, *maps.shape[2:]), fletcher32=True, **filters)
-        file.create_dataset("time_s", data=np.asarray(features.time_s, np.float64), fletcher32=True, chunks=True)
-        file.create_dataset(
-            "frame_index", data=np.asarray(features.frame_index, np.int64), fletcher32=True, chunks=True
-        )
-        file.create_dataset("crc32", data=crc32, fletcher32=True, chunks=True)
-        for name, value in attributes.items():
-            file.attrs[name] = value
-        file.attrs["complete"] = 1
-    return buffer.getvalue()
+            raise DamagedError(f"{self.path}: missing; run: rratag extract FOLDER") from error
+        if isinstance(error, PermissionError):
+            raise CacheError(f"{self.path}: cannot be read ({error.strerror}); change its rights") from error
+        if isinstance(error, NewerFormatError):
+            raise CacheError(f"{self.path}: {error}, this program reads {VERSION}; upgrade rratag") from error
+        if isinstance(error, (OSError, KeyError, TypeError, ValueError, RuntimeError)):
+            reason = " ".join(str(error).split())  # HDF5 explains itself on many lines
+            raise DamagedError(
+                f"{self.path}: damaged ({reason}); run rratag cache verify, then extract again"
+            ) from error
 
 
 def read_features(video: str | Path, cache: str | Path = config.CACHE_DIR) -> Features:

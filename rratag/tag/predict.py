@@ -5,16 +5,18 @@ Frames of one view share one softmax of attention; over several views the probab
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from rratag.errors import ModelError
+from rratag.errors import DamagedError, ModelError
 from rratag.explain.evidence import Evidence, peak
+from rratag.features.store import JoinedStores
 from rratag.head.scores import concatenation_scores, ensemble_scores, glimpse_scores
 from rratag.records import Receipt
 from rratag.video.views import ViewRule
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from rratag.features.catalog import Entry
     from rratag.features.store import Features, SpecStore
     from rratag.model import Model
+
+logger = logging.getLogger(__name__)
 
 SCORES = {"ensemble": "scores", "concat": "concatenation_scores"}
 """``--score``: name on the command line, attribute of `Prediction`."""
@@ -92,7 +96,10 @@ class Prediction:
 
 
 def predict_cached(
-    model: Model, store: SpecStore | Sequence[SpecStore], entries: Iterable[Entry]
+    model: Model,
+    store: SpecStore | Sequence[SpecStore],
+    entries: Iterable[Entry],
+    again: Callable[[Entry], Entry] | None = None,
 ) -> Iterator[Prediction | Receipt]:
     """Tag videos from the cache.
 
@@ -102,6 +109,7 @@ def predict_cached(
     store : features of the model's meaning, or of another sampling or view the user asked for; several of equal
         meaning are asked in turn
     entries : of a listing, in any order
+    again : called with an entry whose features are damaged or gone, extracts them again; None raises instead
 
     Returns
     -------
@@ -110,7 +118,7 @@ def predict_cached(
     Raises
     ------
     CacheError
-        If features that should be there are missing or damaged.
+        If features that should be there are missing or damaged, once more after `again`.
     ModelError
         If the features do not have the channels the head was made for, or scores are not finite.
 
@@ -123,16 +131,14 @@ def predict_cached(
     waiting: list[Receipt | _Loaded] = []
     held = 0
     for entry in entries:
-        if not entry.receipt.usable:
-            waiting.append(entry.receipt)
-        else:
-            features = next((one for one in stores if one.has(entry.key)), stores[0]).read(entry.key)
-            size = features.maps.size * 4
+        item = _load(JoinedStores(stores), entry, again)
+        if isinstance(item, _Loaded):
+            size = item.features.maps.size * 4
             if held and held + size > GROUP_BYTES:
                 yield from _flush(model, rule, waiting)
                 waiting, held = [], 0
-            waiting.append(_Loaded(entry.receipt, features))
             held += size
+        waiting.append(item)
         if not held:
             yield from _flush(model, rule, waiting)
             waiting = []
@@ -143,6 +149,19 @@ def predict_cached(
 class _Loaded:
     receipt: Receipt
     features: Features
+
+
+def _load(store: JoinedStores, entry: Entry, again: Callable[[Entry], Entry] | None) -> Receipt | _Loaded:
+    """Features of an entry; its receipt where it has none."""
+    if not entry.receipt.usable:
+        return entry.receipt
+    try:
+        return _Loaded(entry.receipt, store.read(entry.key))
+    except DamagedError as error:
+        if again is None:
+            raise
+        logger.warning("%s: its cached features are set aside and made again: %s", entry.id, error)
+        return _load(store, again(entry), None)
 
 
 def _flush(model: Model, rule: ViewRule, waiting: list[Receipt | _Loaded]) -> Iterator[Prediction | Receipt]:

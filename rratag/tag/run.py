@@ -91,10 +91,13 @@ class Tagging:
         return self.extraction.run()
 
     def predictions(self) -> Iterator[Prediction | Receipt]:
-        """Tag what `extract` found, sorted by id: one result per candidate."""
+        """Tag what `extract` found, sorted by id: one result per candidate.
+
+        A video whose cached features are damaged is extracted again on the way, so its receipt may be another.
+        """
         from rratag.tag.predict import predict_cached
 
-        return predict_cached(self.model, self.extraction.stores, self.entries())
+        return predict_cached(self.model, self.extraction.stores, self.entries(), self.extraction.again)
 
     def entries(self) -> Sequence[Entry]:
         """Candidates of the run, sorted by id."""

@@ -148,7 +148,7 @@ def test_the_file_is_plain_hdf5_as_documented(tmp_path: Path) -> None:
         assert file["maps"].chunks == (1, 1, 3, 4, 5)
         assert file["maps"].fletcher32
         assert file["crc32"].shape == (6, 2)
-        attributes = dict(file.attrs)
+        attributes = {n: v.decode() if isinstance(v, bytes) else v for n, v in file.attrs.items()}
     assert (attributes["format"], attributes["version"], attributes["complete"]) == ("rratag-feature-cache", 1, 1)
     assert attributes["spec_digest"] == SPEC.digest
     assert json.loads(attributes["spec"]) == SPEC.to_json()

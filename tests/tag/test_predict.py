@@ -40,7 +40,7 @@ class FakeStore:
     def has(self, key: str) -> bool:
         return key in self.kept
 
-    def read(self, key: str) -> Features:
+    def read(self, key: str, frames: None = None) -> Features:
         return self.kept[key]
 
     def add(self, name: str, shape: tuple[int, int, int, int], seed: int, scale: float = 1.0) -> Entry:
