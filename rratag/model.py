@@ -25,16 +25,33 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 import rratag
-from rratag import config, files
+from rratag import config, files, tensorfile, untrusted
 from rratag.errors import ModelError, StoppedError, UsageError
 from rratag.head.rra import GlimpseHead, HeadConfig
 from rratag.head.variants import build_head
+from rratag.untrusted import shown
 
 FORMAT = "rratag-model"
 VERSION = 1
 WEIGHTS_FILE, CONFIG_FILE, LABELS_FILE = "model.safetensors", "config.json", "labels.csv"
 METRICS_FILE, HISTORY_FILE, CARD_FILE = "metrics.json", "history.csv", "README.md"
+MAX_CONFIG = 2**24
+"""Bytes of ``config.json``: two hundred thousand tags of eighty letters."""
 MODEL_FILES = (WEIGHTS_FILE, CONFIG_FILE, METRICS_FILE, HISTORY_FILE, CARD_FILE, LABELS_FILE)
+
+_RECIPE: dict[str, tuple[type, ...]] = {
+    "backbone": (str,),
+    "weights": (str, type(None)),
+    "input_size": (int, type(None)),
+    "crops": (str,),
+    "sampling": (dict,),
+}
+_SAMPLING: dict[str, tuple[type, ...]] = {
+    "frames": (int, type(None)),
+    "fps": (int, float, type(None)),
+    "max_frames": (int, type(None)),
+}
+"""Types of what :meth:`rratag.features.request.Request.from_recipe` takes."""
 
 
 @dataclass
@@ -146,19 +163,13 @@ def load_model(path: str | Path = config.MODELS_DIR / config.MODEL_NAME) -> Mode
             _typed(data, name, kind)
             for name, kind in (("class_names", list), ("meaning", dict), ("spec_request", dict), ("info", dict))
         )
-        if not isinstance(info.get("compute", {}), dict) or not isinstance(info.get("roots", []), list):
-            raise ValueError("info.compute and info.roots are not what they were written as")
-        if not all(isinstance(name, str) for name in class_names) or len(set(class_names)) != len(class_names):
-            raise ValueError("class_names are not different strings")
-        if len(class_names) != head_config.num_classes:
-            raise ValueError(f"{len(class_names)} class names for {head_config.num_classes} classes")
-        if meaning.get("channels", head_config.channels) != head_config.channels:
-            raise ValueError(f"features of {meaning['channels']} channels, a head of {head_config.channels}")
+        _check_content(head_config, class_names, meaning, spec_request, info)
+        sha256 = _typed(data, "weights_sha256", str)
         with torch.device("meta"):  # shapes alone: nothing is allocated before the file is known to fit them
             head = build_head(head_config)
     except (KeyError, ValueError, UsageError) as error:
-        raise ModelError(f"{folder / CONFIG_FILE}: damaged ({error}); train again") from error
-    weights = _read_weights(folder / WEIGHTS_FILE, str(data.get("weights_sha256")), head.state_dict())
+        raise ModelError(f"{folder / CONFIG_FILE}: damaged ({str(error)[:200]}); train again") from error
+    weights = _read_weights(folder / WEIGHTS_FILE, sha256, head.state_dict())
     head.load_state_dict(weights, assign=True)
     head.eval().requires_grad_(True)
     return Model(head, head_config, class_names, meaning, spec_request, info)
@@ -254,20 +265,52 @@ def _shown(value: Any) -> str:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_bytes())
+        data = untrusted.read_json(path, MAX_CONFIG)
     except FileNotFoundError as error:
         raise ModelError(f"{path.parent}: not a model of rratag (no {CONFIG_FILE}); run: rratag train") from error
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: damaged (not JSON); train again") from error
+    except ValueError as error:
+        raise ModelError(f"{path}: damaged ({error}); train again") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ModelError(f"{path}: not a model of rratag; run: rratag train")
     if data.get("version") != VERSION:
         raise ModelError(
-            f"{path}: model format version {data.get('version')!r}, this program reads {VERSION}; upgrade rratag"
+            f"{path}: model format version {shown(data.get('version'))}, this program reads {VERSION}; upgrade rratag"
         )
     return data
+
+
+def _check_content(
+    head: HeadConfig, class_names: list[Any], meaning: dict[str, Any], recipe: dict[str, Any], info: dict[str, Any]
+) -> None:
+    """Whether the parts of ``config.json`` are what they were written as, and fit each other.
+
+    Raises
+    ------
+    ValueError, UsageError
+        Saying which is not.
+    """
+    if not all(isinstance(name, str) for name in class_names) or len(set(class_names)) != len(class_names):
+        raise ValueError("class_names are not different strings")
+    if len(class_names) != head.num_classes:
+        raise ValueError(f"{len(class_names)} class names for {head.num_classes} classes")
+    if meaning.get("channels", head.channels) != head.channels:
+        raise ValueError(f"features of {shown(meaning['channels'])} channels, a head of {head.channels}")
+    for name, value in recipe.items():
+        if name not in _RECIPE or type(value) not in _RECIPE[name]:
+            raise ValueError(f"spec_request has {shown(name)} of {shown(value)}")
+    sampling = recipe.get("sampling", {})
+    if any(type(value) not in _SAMPLING.get(name, ()) for name, value in sampling.items()):
+        raise ValueError("spec_request.sampling is not what it was written as")
+    roots = info.get("roots", [])
+    if (
+        not isinstance(info.get("compute", {}), dict)
+        or not isinstance(info.get("random_backbone", False), bool)
+        or not isinstance(roots, list)
+        or not all(isinstance(root, str) and b"\0" not in os.fsencode(root) for root in roots)
+    ):
+        raise ValueError("info is not what it was written as")
 
 
 def _typed(data: dict[str, Any], name: str, kind: type) -> Any:
@@ -279,12 +322,18 @@ def _typed(data: dict[str, Any], name: str, kind: type) -> Any:
 def _read_weights(path: Path, sha256: str, expected: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors of the file, all of the expected names, shapes and types, and finite."""
     try:
-        content = path.read_bytes()
+        largest = sum(one.numel() * one.element_size() for one in expected.values()) + tensorfile.MAX_HEADER
+        content = untrusted.read_bytes(path, largest)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); train again") from error
+    except ValueError as error:
+        raise ModelError(
+            f"{path}: does not fit the head that {CONFIG_FILE} describes ({error}); train again"
+        ) from error
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ModelError(f"{path}: damaged (not the weights that {CONFIG_FILE} names); train again")
     try:
+        tensorfile.check_safetensors(content)
         found: dict[str, Tensor] = safetensors.torch.load(content)
     except (SafetensorError, ValueError, KeyError) as error:
         raise ModelError(f"{path}: damaged (not safetensors); train again") from error

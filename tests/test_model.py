@@ -212,6 +212,17 @@ def reweigh(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> N
     rewrite(folder, weights_sha256=hashlib.sha256(content).hexdigest())
 
 
+def edit(folder: Path, old: str, new: str) -> None:
+    path = folder / "config.json"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def nested(depth: int) -> Any:
+    return [nested(depth - 1)] if depth else 1
+
+
 def garbage(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"garbage")
     rewrite(folder, weights_sha256=hashlib.sha256(b"garbage").hexdigest())
@@ -220,9 +231,9 @@ def garbage(folder: Path) -> None:
 HEAD = HeadConfig(6, 3, num_glimpses=2).to_json()
 DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no config": (lambda m: (m / "config.json").unlink(), r"not a model of rratag \(no config.json\)"),
-    "no JSON": (lambda m: (m / "config.json").write_text("{"), r"damaged \(not JSON\)"),
-    "no UTF-8": (lambda m: (m / "config.json").write_bytes(b"\xff\xfe\xff"), r"damaged \(not JSON\)"),
-    "deep": (lambda m: (m / "config.json").write_text("[" * 200_000), r"damaged \(not JSON\)"),
+    "no JSON": (lambda m: (m / "config.json").write_text("{"), r"damaged \(Expecting"),
+    "no UTF-8": (lambda m: (m / "config.json").write_bytes(b"\xff\xfe\xff"), r"damaged \("),
+    "deep": (lambda m: (m / "config.json").write_text("[" * 200_000), r"damaged \(more than 32 levels deep\)"),
     "a list": (lambda m: (m / "config.json").write_text("[]"), "not a model of rratag"),
     "another format": (lambda m: rewrite(m, format="sklearn"), "not a model of rratag"),
     "newer": (lambda m: rewrite(m, version=2), "model format version 2, this program reads 1; upgrade rratag"),
@@ -237,6 +248,52 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "numbers as names": (lambda m: rewrite(m, class_names=[1, 2, 3]), "class_names are not different strings"),
     "names as text": (lambda m: rewrite(m, class_names="abc"), "class_names is not a list"),
     "info": (lambda m: rewrite(m, info=[]), "info is not a dict"),
+    "larger than any": (lambda m: (m / "config.json").write_bytes(b" " * (2**24 + 1)), "more than 16,777,216 bytes"),
+    "millions of values": (
+        lambda m: rewrite(m, class_names=[[]] * 2**21),
+        r"damaged \(more than 2,097,152 values\)",
+    ),
+    "a name twice": (
+        lambda m: edit(m, '"format"', '"info": {}, "format"'),
+        r"damaged \('info' is there twice\)",
+    ),
+    "a number that is none": (lambda m: edit(m, "0.5", "NaN"), r"damaged \(NaN is no number of JSON\)"),
+    "a number without end": (lambda m: edit(m, "0.5", "9" * 5000), r"damaged \('9{60}'... is too large\)"),
+    "deep inside": (lambda m: rewrite(m, info={"a": nested(40)}), "more than 32 levels deep"),
+    "version of any type": (lambda m: rewrite(m, version=["x" * 999]), "version a list, this program reads 1"),
+    "negative": (lambda m: rewrite(m, head={**HEAD, "channels": -1}), "channels is -1; it must be from 1 to"),
+    "many glimpses": (lambda m: rewrite(m, head={**HEAD, "num_glimpses": 10**9}), "num_glimpses is 1000000000"),
+    "many classes": (lambda m: rewrite(m, head={**HEAD, "num_classes": 2**20}), "3 class names for 1048576 classes"),
+    "a long name of a head": (
+        lambda m: rewrite(m, head={**HEAD, "kind": "x" * 10**6}),
+        "unknown head 'x+\\); train again$",
+    ),
+    "digest": (lambda m: rewrite(m, weights_sha256=3), "weights_sha256 is not a str"),
+    "compute": (lambda m: rewrite(m, info={"compute": 3}), "info is not what it was written as"),
+    "roots": (lambda m: rewrite(m, info={"roots": ["a", 3]}), "info is not what it was written as"),
+    "a root with NUL": (lambda m: rewrite(m, info={"roots": ["/a\0"]}), "info is not what it was written as"),
+    "a root that no disk can hold": (lambda m: rewrite(m, info={"roots": ["/\ud800"]}), "damaged .*can't encode"),
+    "random": (lambda m: rewrite(m, info={"random_backbone": "no"}), "info is not what it was written as"),
+    "recipe": (lambda m: rewrite(m, spec_request={"more": 1}), "spec_request has 'more' of 1"),
+    "backbone": (lambda m: rewrite(m, spec_request={"backbone": 5}), "spec_request has 'backbone' of 5"),
+    "weights of a list": (
+        lambda m: rewrite(m, spec_request={"weights": ["w"]}),
+        "spec_request has 'weights' of a list",
+    ),
+    "input size": (lambda m: rewrite(m, spec_request={"input_size": True}), "spec_request has 'input_size' of True"),
+    "sampling": (
+        lambda m: rewrite(m, spec_request={"sampling": {"frames": "25"}}),
+        "spec_request.sampling is not what",
+    ),
+    "more sampling": (lambda m: rewrite(m, spec_request={"sampling": {"every": 3}}), "spec_request.sampling is not"),
+    "more weights": (
+        lambda m: reweigh(m, lambda t: t.update(more=torch.zeros(2**21))),
+        r"does not fit the head that config.json describes \(more than",
+    ),
+    "complex weights": (
+        lambda m: reweigh(m, lambda t: t.update({"first.queries": torch.zeros(1, 6, dtype=torch.complex64)})),
+        "damaged .not safetensors",
+    ),
     "no weights": (lambda m: (m / "model.safetensors").unlink(), "cannot be read"),
     "cut off": (lambda m: os.truncate(m / "model.safetensors", 100), "damaged .not the weights that config.json names"),
     "garbage": (garbage, r"damaged \(not safetensors\)"),
@@ -259,6 +316,14 @@ def test_damage_is_one_line(name: str, tmp_path: Path) -> None:
         load_model(tmp_path / "m")
     assert str(tmp_path / "m") in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < len(str(tmp_path)) + 400
+
+
+def test_class_names_of_any_text_come_back(tmp_path: Path) -> None:
+    model = make_model()
+    model.class_names = ["a\x1b[31m\n\0", "\u202e\udcff", "x" * 10_000]
+    save_model(tmp_path / "m", model)
+    assert load_model(tmp_path / "m").class_names == model.class_names
 
 
 def test_a_file_is_no_model(tmp_path: Path) -> None:

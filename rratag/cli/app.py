@@ -56,7 +56,7 @@ def _file_defaults(commands: dict[str, Any]) -> dict[str, Any]:
         import tomli as tomllib
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: {error}") from error
     shared = {name.replace("-", "_"): value for name, value in data.items() if not isinstance(value, dict)}
     tables = {name: value for name, value in data.items() if isinstance(value, dict)}

@@ -51,6 +51,7 @@ _quiet = False
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 def set_verbosity(*, quiet: bool = False, verbose: bool = False) -> None:
@@ -59,10 +60,18 @@ def set_verbosity(*, quiet: bool = False, verbose: bool = False) -> None:
     _quiet = quiet
     level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
     handler = RichHandler(console=err, show_time=False, show_path=False, rich_tracebacks=False)
+    handler.setFormatter(_OneLine())
     root = logging.getLogger("rratag")
     root.handlers[:] = [handler]
     root.setLevel(level)
     root.propagate = False
+
+
+class _OneLine(logging.Formatter):
+    """A record's message; names of files stand in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def say(text: str) -> None:
@@ -92,8 +101,13 @@ def warn(text: str) -> None:
 
 def printable(text: str) -> str:
     r"""`text` on one line, without control and direction-changing characters; a byte that is not UTF-8 is ``\xNN``."""
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
+
+
+def _escaped(letter: str) -> str:
+    if "\udc80" <= letter <= "\udcff":
+        return f"\\x{ord(letter) - 0xDC00:02x}"
+    return letter.encode("unicode_escape").decode()  # of any other lone surrogate too, which UTF-8 has no bytes for
 
 
 def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
@@ -189,12 +203,24 @@ class Report:
 
 
 def track(receipts: Iterable[Receipt], total: int, label: str) -> Iterator[Receipt]:
-    """Pass receipts on while showing progress: a bar with ETA and frames/s, or a plain line every 30 s."""
+    """Pass receipts on while showing progress with frames/s."""
+    start = time.monotonic()
+    frames = 0
+
+    def rate(receipt: Receipt) -> str:
+        nonlocal frames
+        frames += receipt.frames_decoded
+        return f"{frames / max(time.monotonic() - start, 1e-3):.0f} frames/s"
+
+    return steps(receipts, total, label, rate)
+
+
+def steps(items: Iterable[T], total: int, label: str, rate: Callable[[T], str] = lambda item: "") -> Iterator[T]:
+    """Pass items on while showing progress: a bar with ETA, or a plain line every 30 s."""
     if _quiet:
-        yield from receipts
+        yield from items
         return
     start = told = time.monotonic()
-    frames = 0
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -205,13 +231,12 @@ def track(receipts: Iterable[Receipt], total: int, label: str) -> Iterator[Recei
     )
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task(label, total=total, rate="")
-        for done, receipt in enumerate(receipts, 1):
-            frames += receipt.frames_decoded
+        for done, item in enumerate(items, 1):
             now = time.monotonic()
-            rate = f"{frames / max(now - start, 1e-3):.0f} frames/s"
-            progress.update(task, advance=1, rate=rate)
+            shown = rate(item)
+            progress.update(task, advance=1, rate=shown)
             if not err.is_terminal and now - told >= PLAIN_SECONDS:
                 left = (now - start) / done * (total - done)
-                say(f"{label}: {done}/{total}, {rate}, about {left:.0f} s left")
+                say(", ".join(filter(None, [f"{label}: {done}/{total}", shown, f"about {left:.0f} s left"])))
                 told = now
-            yield receipt
+            yield item

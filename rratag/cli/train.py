@@ -108,6 +108,7 @@ def train(
         metrics_of,
         save_run,
         train_model,
+        unfinished_beside,
     )
 
     if preset not in PRESETS:
@@ -141,8 +142,8 @@ def train(
     )
     metrics = metrics_of(data, model, result, train_config)
     save_run(folder, data, model, result, metrics)
-    checkpoint.unlink(missing_ok=True)
     _tell_result(result, folder)
+    _tidy(checkpoint, unfinished_beside(folder, checkpoint))
     if model.info["random_backbone"]:
         warn("the backbone's weights are random: this model means nothing")
     if json:
@@ -177,6 +178,17 @@ def _tell_result(result: FitResult, folder: Path) -> None:
         each = " ".join(f"{share:.3f}" for share in found.glimpse_accuracy)
         say(f"epoch {result.best_epoch} kept: validation accuracy {found.accuracy:.3f} (glimpses {each})")
     say(f"wrote {folder}")
+
+
+def _tidy(checkpoint: Path, others: list[Path]) -> None:
+    """Remove what this training no longer needs, and name what earlier ones left: it may be hours of work."""
+    try:
+        checkpoint.unlink(missing_ok=True)
+    except OSError as error:
+        warn(f"{checkpoint}: cannot be removed ({error.strerror}); the model is finished, delete it")
+    if others:
+        names = ", ".join(map(str, others))
+        say(f"unfinished trainings with other settings: {names}; delete what you do not go on with")
 
 
 class _Table:

@@ -11,14 +11,17 @@ import io
 import itertools
 import math
 import os
+import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from rratag import untrusted
 from rratag.data.cells import restore, unescape
 from rratag.errors import LabelError, UsageError
 from rratag.records import Instance
+from rratag.untrusted import shown
 
 REQUIRED = ("video", "label")
 OPTIONAL = ("start_s", "end_s", "split", "group")
@@ -38,8 +41,8 @@ SPLITS = {
 """Accepted values of the column ``split``, in any case; empty leaves the choice open."""
 
 DELIMITERS = (",", ";", "\t")
-LONGEST_LINE = 2**20
-"""In characters: a file without line ends is refused before it fills the memory."""
+LONGEST_RECORD = 2**20
+"""In characters: a file without line ends, or with a quote left open, is refused before it fills the memory."""
 
 
 @dataclass
@@ -144,7 +147,8 @@ def from_csv(path: str | Path, ids_to_keys: Mapping[str, str], columns: Mapping[
     Raises
     ------
     LabelError
-        With file and line: a column is missing, a row does not fit the header, a value cannot be read, two rows
+        With file and line, and the column (in characters, from 1) where it is one cell that is wrong: a column of the
+        table is missing, a row does not fit the header, a value cannot be read, a name leads out of the root, two rows
         contradict each other, or the file cannot be read.
 
     Notes
@@ -154,18 +158,16 @@ def from_csv(path: str | Path, ids_to_keys: Mapping[str, str], columns: Mapping[
     path = Path(path)
     found: dict[tuple[str, float | None, float | None], tuple[Instance, int]] = {}
     missing: dict[str, None] = {}
-    for line, row in _rows(path, dict(columns or {})):
-        video = _resolve(row["video"], ids_to_keys)
+    for row in _rows(path, dict(columns or {})):
+        video = _resolve(row, ids_to_keys)
         if video is None:
             missing[row["video"]] = None
             continue
-        instance = _instance(f"{path}:{line}", row, video, ids_to_keys[video])
+        instance = _instance(row, video, ids_to_keys[video])
         place = (video, instance.start_s, instance.end_s)
-        earlier = found.setdefault(place, (instance, line))
-        if earlier[0] != instance:
-            raise LabelError(
-                f"{path}:{line}: {_contradiction(instance, earlier[0], earlier[1])}; keep one of the two rows"
-            )
+        earlier, line = found.setdefault(place, (instance, row.record.line))
+        if earlier != instance:
+            raise _contradiction(row, instance, earlier, line)
     instances = [instance for instance, _ in found.values()]
     named = {instance.video for instance in instances}
     instances += [Instance(video, key, None) for video, key in ids_to_keys.items() if video not in named]
@@ -177,37 +179,51 @@ def _order(instance: Instance) -> tuple[bytes, float, float]:
     return os.fsencode(instance.video), start, math.inf if instance.end_s is None else instance.end_s
 
 
-def _contradiction(here: Instance, there: Instance, line: int) -> str:
-    for name in ("label", "split", "group"):
-        ours, theirs = getattr(here, name), getattr(there, name)
-        if ours != theirs:
-            return f"video {here.video!r} has {name} {ours or ''!r} here and {theirs or ''!r} on line {line}"
-    raise AssertionError("the rows agree")
+def _contradiction(row: _Row, here: Instance, there: Instance, line: int) -> LabelError:
+    name = next(name for name in ("label", "split", "group") if getattr(here, name) != getattr(there, name))
+    ours, theirs = (shown(getattr(one, name) or "") for one in (here, there))
+    return row.error(
+        name,
+        f"video {shown(here.video)} has {name} {ours} here and {theirs} on line {line}; keep one of the two rows",
+    )
 
 
-def _resolve(name: str, ids: Mapping[str, str]) -> str | None:
-    """The id that a name in a label file means, or None."""
+def _resolve(row: _Row, ids: Mapping[str, str]) -> str | None:
+    """The id that a name in a label file means, or None.
+
+    Raises
+    ------
+    LabelError
+        If the name leads out of the root.
+    """
+    name = row["video"]
     written = unescape(restore(name))  # as in our own CSV files
-    plain = re.sub(r"^(?:\./+)+", "", re.sub(r"/+", "/", name.strip().replace("\\", "/")))
+    plain = posixpath.normpath(name.strip().replace("\\", "/")) if name.strip() else ""
     # our own way of writing first: beside "=a" there may be a file whose very name is "'=a"
-    return next((candidate for candidate in (written, name, plain) if candidate in ids), None)
+    found = next((candidate for candidate in (written, name, plain) if candidate in ids), None)
+    if found is None and (plain.startswith(("/", "../")) or plain == ".." or re.match("[A-Za-z]:/", plain)):
+        raise row.error(
+            "video", f"{shown(name)} is not below the root; videos are named relative to the extracted folder"
+        )
+    return found
 
 
-def _instance(place: str, row: Mapping[str, str], video: str, key: str) -> Instance:
+def _instance(row: _Row, video: str, key: str) -> Instance:
     split = row["split"].strip().lower()
     if split not in SPLITS:
         accepted = ", ".join(dict.fromkeys(filter(None, SPLITS.values())))
-        raise LabelError(f"{place}: unknown split {row['split']!r}; choose from {accepted}, or leave it empty")
-    start, end = (_seconds(place, name, row[name]) for name in ("start_s", "end_s"))
+        raise row.error("split", f"unknown split {shown(row['split'])}; choose from {accepted}, or leave it empty")
+    start, end = _seconds(row, "start_s"), _seconds(row, "end_s")
     if start is not None and end is not None and start >= end:
-        raise LabelError(f"{place}: start_s {start:g} is not before end_s {end:g}")
+        raise row.error("end_s", f"start_s {start:g} is not before end_s {end:g}")
     if not row["label"].isprintable() and any("\ud800" <= letter <= "\udfff" for letter in row["label"]):
-        raise LabelError(f"{place}: label {row['label']!r} is not UTF-8; save the file as UTF-8")
+        raise row.error("label", f"label {shown(row['label'])} is not UTF-8; save the file as UTF-8")
     label = unescape(restore(row["label"])).strip() or None
     return Instance(video, key, label, unescape(restore(row["group"])).strip(), SPLITS[split], start, end)
 
 
-def _seconds(place: str, name: str, text: str) -> float | None:
+def _seconds(row: _Row, name: str) -> float | None:
+    text = row[name]
     if not text.strip():
         return None
     try:
@@ -215,38 +231,85 @@ def _seconds(place: str, name: str, text: str) -> float | None:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value >= 0):
-        raise LabelError(f"{place}: {name} is {text!r}; seconds from 0 on are accepted, or an empty cell")
+        raise row.error(name, f"{name} is {shown(text)}; seconds from 0 on are accepted, or an empty cell")
     return value
 
 
-def _rows(path: Path, columns: dict[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line where a row begins, and its cells under our names; absent optional columns are empty."""
+@dataclass
+class _Record:
+    """One row of the file: `line` where it begins, its cells, and the text that they were read from."""
+
+    line: int
+    cells: list[str]
+    text: str
+    delimiter: str
+
+    def place(self, cell: int) -> str:
+        """``LINE:COLUMN`` of a cell, in characters from 1; a cell in quotes begins with its quote."""
+        line, column, passed = self.line, 1, 0
+        begins, in_quotes, quoted = True, False, False  # of the cell that the letter is in
+        for letter, following in itertools.pairwise(self.text + "\n"):
+            if passed == cell:
+                break
+            if letter == '"' and (begins or in_quotes):
+                in_quotes, quoted = True, not quoted
+            begins = letter == self.delimiter and not quoted
+            if begins:
+                passed, in_quotes = passed + 1, False
+            column += 1
+            if letter == "\n" or (letter == "\r" and following != "\n"):
+                line, column = line + 1, 1
+        return f"{line}:{column}"
+
+
+@dataclass
+class _Row:
+    """A record under our names; absent optional columns are empty."""
+
+    path: Path
+    record: _Record
+    columns: Mapping[str, int | None]
+
+    def __getitem__(self, name: str) -> str:
+        at = self.columns[name]
+        return "" if at is None else self.record.cells[at]
+
+    def error(self, name: str, message: str) -> LabelError:
+        """What is wrong with one cell, with its place."""
+        return LabelError(f"{self.path}:{self.record.place(self.columns[name] or 0)}: {message}")
+
+
+def _rows(path: Path, columns: dict[str, str]) -> Iterator[_Row]:
+    """Rows with something in them."""
     wanted = {name: columns.get(name, name) for name in COLUMNS}
     records = _records(path, wanted)
-    _, header = next(records, (1, []))
-    header = [cell.strip() for cell in header]
-    places = _places(path, header, wanted, columns)
-    for line, cells in records:
-        if not any(cell.strip() for cell in cells):
+    first = next(records, _Record(1, [], "", ","))
+    header = [cell.strip() for cell in first.cells]
+    places = _places(path, first, header, wanted, columns)
+    for record in records:
+        if not any(cell.strip() for cell in record.cells):
             continue
-        if len(cells) != len(header):
+        if len(record.cells) != len(header):
             raise LabelError(
-                f"{path}:{line}: {len(cells)} cells, the header has {len(header)}; a name that holds the delimiter"
-                ' goes between "quotes"'
+                f"{path}:{record.line}: {len(record.cells)} cells, the header has {len(header)}; a name that holds the"
+                ' delimiter goes between "quotes"'
             )
-        yield line, {name: "" if at is None else cells[at] for name, at in places.items()}
+        yield _Row(path, record, places)
 
 
-def _records(path: Path, wanted: Mapping[str, str]) -> Iterator[tuple[int, list[str]]]:
-    """Records of the file, each with the line where it begins; the first one is the header."""
-    line = 1
+def _records(path: Path, wanted: Mapping[str, str]) -> Iterator[_Record]:
+    """Records of the file; the first one is the header."""
+    line, taken = 1, list[str]()
     try:
+        untrusted.check_regular(path)
         with open(path, "rb") as binary, _decoded(binary) as file:
-            lines = _lines(path, file)
+            lines = _lines(path, file, taken)
             first = next(lines, "")
-            reader = csv.reader(itertools.chain([first], lines), delimiter=_delimiter(first, wanted), strict=True)
+            delimiter = _delimiter(first, wanted)
+            reader = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
             for cells in reader:
-                yield line, cells
+                yield _Record(line, cells, "".join(taken), delimiter)
+                taken.clear()
                 line = reader.line_num + 1
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such label file") from error
@@ -265,16 +328,21 @@ def _decoded(binary: io.BufferedReader) -> io.TextIOWrapper:
     return io.TextIOWrapper(binary, "utf-8-sig", "surrogateescape", newline="")
 
 
-def _lines(path: Path, file: io.TextIOWrapper) -> Iterator[str]:
-    """Lines with their ends, none of them longer than memory allows."""
+def _lines(path: Path, file: io.TextIOWrapper, taken: list[str]) -> Iterator[str]:
+    """Lines with their ends; those that `taken` holds, of one record, are never longer than memory allows."""
+    length = 0
     for number in itertools.count(1):
-        line = file.readline(LONGEST_LINE)
+        line = file.readline(LONGEST_RECORD)
         if not line:
             return
-        if len(line) == LONGEST_LINE or "\0" in line:
+        length = len(line) + (length if taken else 0)
+        taken.append(line)
+        if len(line) == LONGEST_RECORD or "\0" in line:
             raise LabelError(
                 f"{path}:{number}: not a text file with lines; expected CSV with a header such as video,label"
             )
+        if length > LONGEST_RECORD:
+            raise LabelError(f"{path}:{number - len(taken) + 1}: not CSV (one row without end); is a quote left open?")
         yield line
 
 
@@ -282,23 +350,28 @@ def _delimiter(first: str, wanted: Mapping[str, str]) -> str:
     """The delimiter under which the header names most of the columns looked for, then has most cells."""
 
     def fit(delimiter: str) -> tuple[int, int]:
-        # not strict here: under a wrong delimiter quotes may look misplaced
-        cells = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), [])]
+        try:
+            # not strict here: under a wrong delimiter quotes may look misplaced
+            cells = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), [])]
+        except csv.Error:  # under a wrong delimiter the line is a single, endless cell
+            return 0, 0
         return len(set(wanted.values()).intersection(cells)), len(cells)
 
     return max(DELIMITERS, key=fit)
 
 
 def _places(
-    path: Path, header: list[str], wanted: Mapping[str, str], columns: Mapping[str, str]
+    path: Path, first: _Record, header: list[str], wanted: Mapping[str, str], columns: Mapping[str, str]
 ) -> dict[str, int | None]:
     """Position of each of our columns in the header; None for an optional one that is not there."""
-    present = ", ".join(filter(None, header)) or "none"
+    named = list(filter(None, header))
+    present = ", ".join(cell[:60] for cell in named[:20]) + (", ..." if len(named) > 20 else "") or "none"
     for name, theirs in wanted.items():
         if theirs not in header and (name in REQUIRED or name in columns):
             said = f"no column {theirs!r}" + (f" for {name!r}" if theirs != name else "")
             way_out = f"; name it with --columns {name}=..." if name not in columns else ""
             raise LabelError(f"{path}:1: {said}; columns present: {present}{way_out}")
-        if header.count(theirs) > 1:
-            raise LabelError(f"{path}:1: column {theirs!r} is there {header.count(theirs)} times; rename all but one")
+        if (count := header.count(theirs)) > 1:
+            place = first.place(header.index(theirs, header.index(theirs) + 1))
+            raise LabelError(f"{path}:{place}: column {theirs!r} is there {count} times; rename all but one")
     return {name: header.index(theirs) if theirs in header else None for name, theirs in wanted.items()}

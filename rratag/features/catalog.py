@@ -8,29 +8,41 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from rratag import files
+from rratag import files, untrusted
 from rratag.errors import CacheError
 from rratag.features.store import KEY_DIGITS
 from rratag.records import Receipt
 
 FORMAT = "rratag-root"
 VERSION = 1
+COMMANDS = ("extract", "predict")
+SPEC_DIGITS, SHA256_DIGITS = 16, 64
+MAX_BYTES = 2**30
+MAX_VALUES = 2**26
+"""A listing of a million videos has 350 MB and 14 million values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One candidate of a listing. `size` in bytes; `sha256` is empty where the content was never read."""
+    """One candidate of a listing. `size` in bytes; `sha256` is empty where the content was never read.
+
+    `mtime_ns` and `ctime_ns` are the file's times of change: of its content, as programs may set it, and of anything
+    about it, as the system notes it.
+    """
 
     size: int
     mtime_ns: int
     sha256: str
     receipt: Receipt
+    ctime_ns: int = 0
 
     @property
     def id(self) -> str:
@@ -74,22 +86,42 @@ class Catalog:
             self._path(listing.root, listing.command, part=True).unlink(missing_ok=True)
 
     def find(self, root: Path, command: str, *, part: bool = False) -> Listing | None:
-        """Listing of `root` (its links resolved) by `command`, or None."""
+        """Listing of `root` (its links resolved) by `command`, or None.
+
+        Raises
+        ------
+        CacheError
+            If a newer version of this program wrote it.
+        """
         return _load(self._path(root.resolve(), command, part=part))
 
     def remembered(self, root: Path) -> Iterator[Listing]:
         """Every listing of `root`, by whichever command, finished or not, oldest knowledge last."""
-        for command in ("extract", "predict"):
+        for command in COMMANDS:
             for part in (True, False):
                 listing = self.find(root, command, part=part)
                 if listing is not None:
                     yield listing
 
     def all(self) -> list[Listing]:
-        """Every finished listing, newest first."""
+        """Every finished listing, newest first.
+
+        Raises
+        ------
+        CacheError
+            If one was written by a newer version of this program.
+        """
         paths = [path for path in self.folder.glob("*.json") if not path.name.endswith(".part.json")]
         found = [listing for listing in map(_load, paths) if listing is not None]
         return sorted(found, key=lambda listing: listing.when, reverse=True)
+
+    def unfinished(self) -> list[Listing]:
+        """Listings that runs which have not finished keep, in no particular order."""
+        return [listing for listing in map(_load, self.folder.glob("*.part.json")) if listing is not None]
+
+    def damaged(self) -> list[Path]:
+        """Files in the place of listings that are none."""
+        return [path for path in sorted(self.folder.glob("*.json")) if _load(path) is None and path.exists()]
 
     def latest(self, command: str = "extract") -> Listing:
         """Newest listing written by `command` that names a video with features.
@@ -105,12 +137,34 @@ class Catalog:
         raise CacheError(f"{self.folder.parent}: no extracted videos; run first: rratag extract FOLDER")
 
     def _path(self, root: Path, command: str, *, part: bool) -> Path:
-        # surrogateescape keeps the bytes of a name that is not UTF-8
-        name = hashlib.sha256(f"{command}\0{root}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
-        return self.folder / f"{name}{'.part' if part else ''}.json"
+        return self.folder / _name(root, command, part=part)
 
 
-_RECEIPT_FIELDS = frozenset(f.name for f in fields(Receipt))
+def _name(root: Path, command: str, *, part: bool = False) -> str:
+    # surrogates are the bytes of a name that is not UTF-8
+    name = hashlib.sha256(f"{command}\0{root}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return f"{name}{'.part' if part else ''}.json"
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "float | None": (int, float),
+}
+_RECEIPT = tuple(one.name for one in fields(Receipt) if one.name != "video")
+_ROW: dict[str, tuple[type, ...]] = {
+    **{one.name: _TYPES[str(one.type)] for one in fields(Receipt) if one.name != "video"},
+    "id": (str,),
+    "size": (int,),
+    "mtime_ns": (int,),
+    "ctime_ns": (int,),
+    "sha256": (str,),
+}
+_SIGNED = ("mtime_ns", "ctime_ns")
+_OWN = {"id", "size", "mtime_ns", "sha256"}
+_CLIMBING = frozenset((b"", b".", b".."))
+_LISTING = {"root": str, "command": str, "spec": str, "request": dict, "videos": list, "when": str}
 
 
 def _to_json(listing: Listing) -> dict[str, Any]:
@@ -123,32 +177,106 @@ def _to_json(listing: Listing) -> dict[str, Any]:
         "spec": listing.spec,
         "request": listing.request,
         "videos": [
-            {"id": entry.id, "size": entry.size, "mtime_ns": entry.mtime_ns, "sha256": entry.sha256}
-            | {name: value for name, value in asdict(entry.receipt).items() if name != "video" and value}
+            {
+                "id": entry.id,
+                "size": entry.size,
+                "mtime_ns": entry.mtime_ns,
+                "ctime_ns": entry.ctime_ns,
+                "sha256": entry.sha256,
+                **receipt_to_json(entry.receipt),
+            }
             for entry in listing.entries
         ],
     }
 
 
+def receipt_to_json(receipt: Receipt) -> dict[str, Any]:
+    """The fields of a receipt that are not empty, without its video."""
+    values = ((name, getattr(receipt, name)) for name in _RECEIPT)
+    return {name: value for name, value in values if value}
+
+
+def receipt_from_json(video: str, data: dict[str, Any]) -> Receipt | None:
+    """What `receipt_to_json` wrote, for the video of this id; None if it did not."""
+    entry = _row({**data, "id": video, "size": 0, "mtime_ns": 0, "sha256": "0" * SHA256_DIGITS})
+    return None if entry is None else entry.receipt
+
+
 def _load(path: Path) -> Listing | None:
-    """Listing at `path`; None where there is none or it is not ours: listings can be rebuilt, features cannot."""
+    """Listing at `path`; None where there is none or it is damaged: listings can be rebuilt, features cannot.
+
+    Raises
+    ------
+    CacheError
+        If a newer version of this program wrote it: it is not ours to replace.
+    """
     try:
-        data = json.loads(path.read_text())
-        if data["format"] != FORMAT or data["version"] != VERSION:
-            return None
-        return Listing(
-            Path(data["root"]),
-            data["command"],
-            data["spec"],
-            data["request"],
-            list(_entries(data["videos"])),
-            data["when"],
+        # a row becomes an entry as soon as it is read: a million of them as dicts would take gigabytes
+        data = untrusted.parse_json(
+            untrusted.read_bytes(path, MAX_BYTES), max_values=MAX_VALUES, make=lambda found: _row(found) or found
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError):
+        return None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        return None
+    version = data.get("version")
+    if isinstance(version, int) and version > VERSION:
+        raise CacheError(f"{path}: listing version {version}, this program reads {VERSION}; upgrade rratag")
+    try:
+        listing = _listing(data) if version == VERSION and data.keys() >= _LISTING.keys() else None
+        return listing if listing is not None and path.name in _names(listing) else None
+    except UnicodeEncodeError:  # a root with a surrogate that stands for no byte
         return None
 
 
-def _entries(rows: Iterable[dict[str, Any]]) -> Iterator[Entry]:
-    for row in rows:
-        receipt = {name: value for name, value in row.items() if name in _RECEIPT_FIELDS}
-        yield Entry(row["size"], row["mtime_ns"], row["sha256"], Receipt(video=row["id"], **receipt))
+def _listing(data: dict[str, Any]) -> Listing | None:
+    """The listing that `data` says, if it says one."""
+    if any(type(data[name]) is not kind for name, kind in _LISTING.items()):
+        return None
+    root, entries = data["root"], data["videos"]
+    known = data["command"] in COMMANDS and untrusted.is_hex(data["spec"], SPEC_DIGITS)
+    if not known or "\0" in root or not os.path.isabs(root):
+        return None
+    if not all(isinstance(entry, Entry) for entry in entries):
+        return None
+    if len({entry.id for entry in entries}) != len(entries):
+        return None
+    return Listing(Path(root), data["command"], data["spec"], data["request"], entries, data["when"])
+
+
+def _names(listing: Listing) -> tuple[str, str]:
+    return _name(listing.root, listing.command), _name(listing.root, listing.command, part=True)
+
+
+def _row(row: dict[str, Any]) -> Entry | None:
+    """The entry of a row; None for any other object."""
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        if type(value) not in _ROW.get(name, ()):
+            return None
+        if type(value) is str:
+            found[name] = value if name in _OWN else sys.intern(value)  # few different ones in many rows
+        elif value >= 0 or name in _SIGNED:
+            found[name] = value
+        else:
+            return None
+    if not found.keys() >= _OWN:
+        return None
+    size, mtime_ns, sha256, video = (found.pop(name) for name in ("size", "mtime_ns", "sha256", "id"))
+    ctime_ns = found.pop("ctime_ns", 0)
+    if not _is_below(video) or not (sha256 == "" or untrusted.is_hex(sha256, SHA256_DIGITS)):
+        return None
+    try:
+        receipt = Receipt(video, **found)
+    except (TypeError, ValueError):
+        return None
+    return Entry(size, mtime_ns, sha256, receipt, ctime_ns) if sha256 or not receipt.usable else None
+
+
+def _is_below(video: str) -> bool:
+    """Whether an id is what it must be: a path relative to the root that stays below it."""
+    try:
+        name = os.fsencode(video)
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        return False
+    return b"\0" not in name and _CLIMBING.isdisjoint(name.split(b"/"))

@@ -5,20 +5,21 @@ Each finished video is committed on its own; a kill loses only the videos in fli
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rratag import files
-from rratag.errors import StoppedError, UsageError
-from rratag.features.catalog import Catalog, Entry, Listing
+from rratag import files, untrusted
+from rratag.errors import RratagError, StoppedError, UsageError
+from rratag.features.catalog import Catalog, Entry, Listing, receipt_from_json, receipt_to_json
 from rratag.features.plan import RETRIED, Plan, make_plan, open_stores, receipt_of
 from rratag.features.request import Request
 from rratag.features.spec import digest
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+FAILURE_BYTES = 2**16
 PART_SECONDS = 20.0
 """How often the listing of an unfinished run is kept, so that its digests are not computed again."""
 
@@ -194,13 +196,18 @@ class Extraction:
     def run(self) -> Iterator[Receipt]:
         """Do it: exactly one receipt per candidate, those known already first."""
         yield from (entry.receipt for entry in self.entries)
-        kept = time.monotonic()
-        for entry in self._extracted(self.plan):
-            self.entries.append(entry)
-            yield entry.receipt
-            if time.monotonic() - kept > PART_SECONDS:
+        try:
+            kept = time.monotonic()
+            for entry in self._extracted(self.plan):
+                self.entries.append(entry)
+                yield entry.receipt
+                if time.monotonic() - kept > PART_SECONDS:
+                    self._keep(part=True)
+                    kept = time.monotonic()
+        except BaseException:  # an interrupt above all
+            with contextlib.suppress(RratagError):
                 self._keep(part=True)
-                kept = time.monotonic()
+            raise
         self._keep()
 
     def again(self, entry: Entry) -> Entry:
@@ -247,7 +254,7 @@ class Extraction:
             source,
             compression=self.options.compression,
         )
-        return Entry(decoded.size, decoded.mtime_ns, decoded.sha256, decoded.receipt)
+        return Entry(decoded.size, decoded.mtime_ns, decoded.sha256, decoded.receipt, job.ctime_ns)
 
     def _keep(self, *, part: bool = False) -> None:
         # even if all features were computed otherwise (GPU, CPU): the listing names this spec
@@ -278,6 +285,7 @@ class _Job:
     """A decoded video whose maps are being filled."""
 
     decoded: Decoded[NDArray[np.uint8]]
+    ctime_ns: int
     maps: NDArray[np.float16] | None = None
     missing: int = 0
 
@@ -296,7 +304,7 @@ class _Pipeline:
     def __init__(self, extraction: Extraction, commit: Callable[[_Job], Entry], *, keep_failures: bool = True) -> None:
         self.network, self.options, self.commit = extraction.network, extraction.options, commit
         self.keep_failures = keep_failures
-        self.noted: dict[str, tuple[int, int]] = {}
+        self.noted: dict[str, tuple[int, int, int]] = {}
         self.stores = extraction.stores
         self.rule = extraction.request.view_rule(self.network.backbone)
         self.sampling, self.decoder = extraction.request.sampling, extraction.request.decoder
@@ -313,7 +321,7 @@ class _Pipeline:
             for decoded in pool.run(self._noting(plan.pending)):
                 noted = self.noted.pop(decoded.video.id)
                 if decoded.frames:
-                    self._add(_Job(decoded))
+                    self._add(_Job(decoded, noted[2]))
                 else:
                     yield self._without_frames(decoded, noted)
                 yield from self._written(wait=len(self.finished) > 2 * workers)
@@ -325,21 +333,21 @@ class _Pipeline:
         if self.options.overwrite:
             return False
         key = sha256[:KEY_DIGITS]
-        if any(store.has(key) for store in self.stores):
+        if any(store.is_whole(key) for store in self.stores):
             return True
-        return not self.options.retry_failed and _read_failure(self.stores[0], key, "") is not None
+        return not self.options.retry_failed and _read_failure(self.stores[0], key, "x") is not None
 
     def _noting(self, videos: Iterable[Video]) -> Iterator[Video]:
         """Pass videos on, noting size and time of each: a file refused unread is known again by these."""
         for video in videos:
             try:
                 found = video.path.stat()
-                self.noted[video.id] = found.st_size, found.st_mtime_ns
+                self.noted[video.id] = found.st_size, found.st_mtime_ns, found.st_ctime_ns
             except OSError:
-                self.noted[video.id] = 0, 0
+                self.noted[video.id] = 0, 0, 0
             yield video
 
-    def _without_frames(self, decoded: Decoded[NDArray[np.uint8]], noted: tuple[int, int]) -> Entry:
+    def _without_frames(self, decoded: Decoded[NDArray[np.uint8]], noted: tuple[int, int, int]) -> Entry:
         """Entry of a video that failed, or whose content is known."""
         receipt, key = decoded.receipt, decoded.sha256[:KEY_DIGITS]
         if decoded.known:
@@ -350,8 +358,8 @@ class _Pipeline:
                 receipt = _read_failure(self.stores[0], key, decoded.video.id) or receipt
         elif decoded.sha256 and self.keep_failures and receipt.status not in RETRIED:
             _keep_failure(self.stores[0], key, receipt)
-        size, mtime_ns = (decoded.size, decoded.mtime_ns) if decoded.sha256 else noted
-        return Entry(size, mtime_ns, decoded.sha256, receipt)
+        size, mtime_ns = (decoded.size, decoded.mtime_ns) if decoded.sha256 else noted[:2]
+        return Entry(size, mtime_ns, decoded.sha256, receipt, noted[2])
 
     def _add(self, job: _Job) -> None:
         job.missing = sum(len(views) for views in job.decoded.frames)
@@ -388,25 +396,31 @@ class _Pipeline:
 
 def _keep_failure(store: SpecStore, key: str, receipt: Receipt) -> None:
     path = store.failures / f"{key}.json"
-    try:
-        attempts = json.loads(path.read_text())["attempts"] if path.exists() else 0
-    except (OSError, ValueError, KeyError, TypeError):
-        attempts = 0
-    known = {name: value for name, value in asdict(receipt).items() if name not in ("video", "seconds") and value}
+    before = _failure(path).get("attempts")
+    attempts = before if isinstance(before, int) else 0
+    known = receipt_to_json(replace(receipt, seconds=0.0)) | {"attempts": attempts + 1}
     try:
         path.parent.mkdir(exist_ok=True)
-        files.write_atomically(path, (json.dumps(known | {"attempts": attempts + 1}) + "\n").encode())
+        files.write_atomically(path, (json.dumps(known) + "\n").encode())
     except OSError as error:
         logger.warning("%s: cannot be written (%s)", path, error.strerror)
 
 
 def _read_failure(store: SpecStore, key: str, video_id: str) -> Receipt | None:
     """The failure noted of this content; None if there is none, or the note is damaged."""
+    known = _failure(store.failures / f"{key}.json")
+    known.pop("attempts", None)
+    receipt = receipt_from_json(video_id, known)
+    return None if receipt is None or receipt.usable else receipt
+
+
+def _failure(path: Path) -> dict[str, Any]:
+    """What a note of a failure says; empty if there is none, or it is damaged."""
     try:
-        known = json.loads((store.failures / f"{key}.json").read_text())
-        return Receipt(video_id, known["status"], known["reason"], known["message"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        known = untrusted.read_json(path, FAILURE_BYTES)
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def estimate(extraction: Extraction, *, samples: int = 3) -> tuple[float, float]:

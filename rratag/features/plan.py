@@ -72,13 +72,16 @@ def _recall(
     except OSError:
         return None
     for listing, entry in reversed(known):
-        if (entry.size, entry.mtime_ns) != (found.st_size, found.st_mtime_ns):
+        # programs set the time of change back (copies, archives); the system's own note of it they cannot
+        if (entry.size, entry.mtime_ns, entry.ctime_ns) != (found.st_size, found.st_mtime_ns, found.st_ctime_ns):
             continue
         same_spec = any(listing.spec == store.folder.name for store in stores)
         if entry.receipt.usable:
-            holder = next((store for store in stores if store.has(entry.key)), None)
+            if same_spec and any(store.has(entry.key) for store in stores):
+                return entry
+            holder = next((store for store in stores if store.is_whole(entry.key)), None)
             if holder is not None:
-                return entry if same_spec else replace(entry, receipt=receipt_of(holder, entry.key, video.id))
+                return replace(entry, receipt=receipt_of(holder, entry.key, video.id))
         elif same_spec and not retry_failed and entry.receipt.status not in RETRIED:
             return entry
     return None

@@ -11,6 +11,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from rratag.untrusted import check_depth, shown
+
 
 def canonical(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text.
@@ -61,16 +63,19 @@ class Spec:
         Raises
         ------
         ValueError
-            If `data` is not a spec of a version this program reads.
+            If `data` is not a spec of a version this program reads, or nothing that has a digest.
         """
         if not isinstance(data, dict) or data.get("format") != "rratag-spec":
             raise ValueError("not a spec file")
         if data.get("version") != 1:
-            raise ValueError(f"spec version {data.get('version')!r}, this program reads 1")
+            raise ValueError(f"spec version {shown(data.get('version'))}, this program reads 1")
         meaning, compute = data.get("meaning"), data.get("compute")
         if not isinstance(meaning, dict) or not isinstance(compute, dict):
             raise ValueError("meaning and compute must be objects")
-        return cls(meaning, compute)
+        check_depth(data)
+        spec = cls(meaning, compute)
+        canonical(spec.to_json())
+        return spec
 
 
 def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:

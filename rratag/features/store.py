@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from rratag import config, files
+from rratag import config, files, untrusted
 from rratag.errors import CacheError, DamagedError, StoppedError
 from rratag.features.h5 import (
     COMPRESSIONS,
@@ -51,6 +51,7 @@ logger = logging.getLogger(__name__)
 MARKER = "rratag-cache.json"
 KEY_DIGITS = 32
 OPEN_FILES = 128
+MAX_JSON = 2**20
 _SPARE_BYTES = 64 * 2**20  # left free on the disk, so that listings can still be written
 
 
@@ -75,7 +76,7 @@ class FeatureStore:
                 raise CacheError(f"{cache}: not a folder; --cache takes a folder")
             return
         try:
-            found = json.loads(marker.read_text())
+            found = untrusted.read_json(marker, MAX_JSON)
         except (OSError, ValueError) as error:
             raise CacheError(f"{marker}: cannot be read ({error}); choose another --cache") from error
         if not isinstance(found, dict) or found.get("format") != FORMAT:
@@ -125,7 +126,7 @@ class FeatureStore:
         """
         path = self.cache / short / "spec.json"
         try:
-            spec = Spec.from_json(json.loads(path.read_text()))
+            spec = Spec.from_json(untrusted.read_json(path, MAX_JSON))
         except FileNotFoundError as error:
             raise CacheError(f"{self.cache}: no features of spec {short}; run: rratag extract FOLDER") from error
         except (OSError, ValueError) as error:
@@ -164,6 +165,22 @@ class SpecStore:
     def has(self, key: str) -> bool:
         """Whether the features of `key` are there. A stat; the file is not opened."""
         return self.path(key).exists()
+
+    def is_whole(self, key: str) -> bool:
+        """Whether the features of `key` are there and say what they are; a damaged file is set aside.
+
+        Safe to call from several threads.
+        """
+        if not self.has(key):
+            return False
+        try:
+            with _Reading(self.path(key)), contextlib.closing(FeatureFile(self.path(key), self.spec.digest)) as file:
+                file.header()
+        except DamagedError as error:
+            logger.warning("%s", error)
+            self.set_aside(key)
+            return False
+        return True
 
     def keys(self) -> list[str]:
         """Keys of all features of this spec, sorted."""

@@ -11,13 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rratag import tensorfile
 from rratag.errors import WeightsError
+from rratag.untrusted import shown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 RANDOM = "random"
 BUNDLED = "efficientnet_lite0"
+_PARALLEL = "module."  # before every name of what torch.nn.DataParallel saved
 
 
 def weights_file(weights: str | None) -> Path | None:
@@ -78,18 +81,22 @@ def _missing(name: str, found: str) -> WeightsError:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Tensors of a state dict or safetensors file; never unpickles code."""
+    """Tensors of a state dict or safetensors file, dense and finite; see :mod:`rratag.tensorfile`.
+
+    Raises
+    ------
+    WeightsError
+        If it is not such a file, or holds something else.
+    """
     import torch
-    from safetensors.torch import load_file
 
     try:
         with quiet():  # torch warns about pickles that it did not write
-            if path.suffix == ".safetensors":
-                state = load_file(path)
-            else:
-                state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of foreign bytes the readers make errors of any kind; each means the same to the user
-        raise WeightsError(f"{path}: not a state dict or safetensors file ({_first_line(error)})") from error
+            state = tensorfile.load_safetensors(path) if path.suffix == ".safetensors" else tensorfile.load_torch(path)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise WeightsError(f"{path}: not a state dict or safetensors file ({error})") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(
@@ -100,12 +107,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
         )
     bad = next((key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()), None)
     if bad is not None:
-        raise WeightsError(f"{path}: tensor {bad} holds values that are not finite")
-    return {key.removeprefix("module."): value for key, value in state.items()}
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise WeightsError(f"{path}: tensor {_named(bad)} holds values that are not finite")
+    if all(key.startswith(_PARALLEL) for key in state):
+        return {key.removeprefix(_PARALLEL): value for key, value in state.items()}
+    return dict(state)
 
 
 def num_classes(state: dict[str, Tensor], classifier: str, path: Path | None) -> int:
@@ -116,25 +121,42 @@ def num_classes(state: dict[str, Tensor], classifier: str, path: Path | None) ->
     WeightsError
         If there is no such tensor.
     """
-    if classifier not in state:
+    if classifier not in state or state[classifier].ndim == 0:
         raise WeightsError(f"{path}: has no tensor {classifier}; the file belongs to another network")
     return int(state[classifier].shape[0])
 
 
 def load_state(network: nn.Module, state: dict[str, Tensor], source: str, optional_prefix: str | None = None) -> None:
-    """Copy `state` into `network`, every tensor checked by name and shape."""
+    """Copy `state` into `network`, every tensor checked by name, shape and kind of number.
+
+    Raises
+    ------
+    WeightsError
+        If one does not fit, or its values are too large for the network's type.
+    """
     own = network.state_dict()
     needed = {key for key in own if not (optional_prefix and key.startswith(optional_prefix))}
     counters = {key for key in own if key.endswith("num_batches_tracked")}
     missing, extra = needed - counters - state.keys(), state.keys() - own.keys()
-    wrong = [key for key in state.keys() & own.keys() if state[key].shape != own[key].shape]
+    wrong = [key for key in state.keys() & own.keys() if not _fits(state[key], own[key])]
     if missing or extra or wrong:
         example = sorted(missing | extra | set(wrong))[0]
         raise WeightsError(
             f"{source}: does not fit the network ({len(missing)} tensors missing, {len(extra)} unknown, {len(wrong)} of"
-            f" another shape; e.g. {example})"
+            f" another shape; e.g. {_named(example)})"
         )
-    network.load_state_dict({key: value.to(own[key].dtype) for key, value in state.items()}, strict=False)
+    converted = {key: value.to(own[key].dtype) for key, value in state.items()}
+    if lost := [key for key, value in converted.items() if not value.isfinite().all()]:
+        raise WeightsError(f"{source}: tensor {_named(lost[0])} holds values that {own[lost[0]].dtype} cannot")
+    network.load_state_dict(converted, strict=False)
+
+
+def _named(key: str) -> str:
+    return key if key.isprintable() and len(key) <= 60 else shown(key)
+
+
+def _fits(found: Tensor, own: Tensor) -> bool:
+    return found.shape == own.shape and found.is_floating_point() == own.is_floating_point()
 
 
 def file_digest(path: Path) -> str:

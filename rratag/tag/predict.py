@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from rratag.errors import DamagedError, ModelError
+from rratag.errors import CacheError, DamagedError, ModelError, UsageError
 from rratag.explain.evidence import Evidence, peak
 from rratag.features.store import JoinedStores
 from rratag.head.scores import concatenation_scores, ensemble_scores, glimpse_scores
@@ -179,9 +179,19 @@ def _flush(model: Model, rule: ViewRule, waiting: list[Receipt | _Loaded]) -> It
 
 
 def view_rule(meaning: dict[str, Any]) -> ViewRule:
-    """How the features' views lie in the picture, from a spec's meaning."""
-    resize = meaning["resize"] or meaning["input_size"]  # no shorter side to resize to where the whole picture is seen
-    return ViewRule(meaning["crops"], meaning["input_size"], resize, str(meaning["interpolation"]).partition(",")[0])
+    """How the features' views lie in the picture, from a spec's meaning.
+
+    Raises
+    ------
+    CacheError
+        If the meaning does not say.
+    """
+    try:
+        size = meaning["input_size"]
+        resize = meaning["resize"] or size  # no shorter side to resize to where the whole picture is seen
+        return ViewRule(meaning["crops"], size, resize, str(meaning["interpolation"]).partition(",")[0])
+    except (KeyError, TypeError, UsageError) as error:
+        raise CacheError(f"the features do not say how they see a picture ({error}); extract again") from error
 
 
 def _predict_group(model: Model, rule: ViewRule, videos: list[_Loaded]) -> list[Prediction]:

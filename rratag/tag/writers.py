@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,11 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rratag
-from rratag import files
+from rratag import files, untrusted
 from rratag.data.cells import csv_line, escape, restore, text_cell, unescape
 from rratag.errors import RratagError, UsageError
 from rratag.records import Receipt
 from rratag.tag.rows import About, Tagged, TagRow, tagged
+from rratag.untrusted import shown
 
 if TYPE_CHECKING:
     from rratag.tag.predict import Prediction
@@ -140,6 +143,7 @@ def read_tags(path: str | Path) -> list[TagRow]:
     path = Path(path)
     reader = _by_suffix(path, "tags file").read
     try:
+        untrusted.check_regular(path)
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
@@ -148,9 +152,57 @@ def read_tags(path: str | Path) -> list[TagRow]:
             f"{path}: not UTF-8 at byte {error.start}; expected a file written by rratag predict"
         ) from error
     try:
-        return list(reader(text))
+        return list(_checked(reader(text)))
     except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise UsageError(f"{path}: not a tags file of rratag ({error})") from error
+        raise UsageError(f"{path}: not a tags file of rratag ({str(error)[:300]})") from error
+
+
+def _checked(rows: Iterable[TagRow]) -> Iterator[TagRow]:
+    """Rows as `write_tags` wrote them: each video once, its ranks from 1, all with as many glimpses.
+
+    Raises
+    ------
+    ValueError
+        At the first row that is not.
+    """
+    seen: set[str] = set()
+    num_glimpses = 0
+    for video, group in itertools.groupby(rows, key=lambda row: row.video):
+        if video in seen:
+            raise ValueError(f"video {shown(video)} is there twice")
+        os.fsencode(video)  # no surrogates but those that stand for bytes
+        seen.add(video)
+        labels: set[str] = set()
+        for rank, row in enumerate(group, start=1):
+            num_glimpses = num_glimpses or len(row.glimpses)
+            fault = _fault(row, rank, num_glimpses)
+            if fault or row.label in labels:
+                raise ValueError(f"video {shown(video)}, row {rank}: {fault or 'a label that is there twice'}")
+            labels.add(row.label)
+            yield row
+
+
+def _fault(row: TagRow, rank: int, num_glimpses: int) -> str:
+    """What is wrong with the row that stands at `rank` of its video; empty if nothing is."""
+    try:
+        usable = Receipt(row.video, row.status, row.reason).usable
+    except ValueError as error:
+        return str(error)
+    if not (row.rank == rank if usable else row.rank is None and rank == 1) or isinstance(row.rank, bool):
+        return f"rank {shown(row.rank)} where {rank if usable else 'none'} is expected"
+    if usable and (len(row.glimpses) != num_glimpses or not all(map(_is_share, (row.score, *row.glimpses)))):
+        return f"scores that are not {num_glimpses + 1} numbers from 0 to 1"
+    if not all(map(_is_share, row.box or ())) or not (row.time_s is None or _is_number(row.time_s)):
+        return "a time or box that is none"
+    return "" if type(row.frames_used) is int and row.frames_used >= 0 else "frames_used is no count"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_share(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 1
 
 
 def _by_suffix(path: Path, what: str) -> Writer:
@@ -205,7 +257,7 @@ def _csv_read(text: str) -> Iterator[TagRow]:
     header = next(rows, [])
     num_glimpses = len(header) - len(_LEFT) - len(_RIGHT)
     if num_glimpses < 0 or header != columns(num_glimpses):
-        raise ValueError(f"columns {','.join(header)!r} instead of {','.join(columns(max(num_glimpses, 0)))!r}")
+        raise ValueError(f"columns {shown(','.join(header))} instead of {','.join(columns(1))!r}")
     for cells in rows:
         if len(cells) != len(header):
             raise ValueError(f"line {rows.line_num}: {len(cells)} cells instead of {len(header)}")
@@ -314,11 +366,11 @@ def _check_head(head: Any) -> None:
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise ValueError(f"no {FORMAT!r} in its head")
     if head.get("version") != VERSION:
-        raise ValueError(f"format version {head.get('version')!r}, this program reads {VERSION}")
+        raise ValueError(f"format version {shown(head.get('version'))}, this program reads {VERSION}")
 
 
 def _json_read(text: str) -> Iterator[TagRow]:
-    content = json.loads(text)
+    content = untrusted.parse_json(text, max_values=len(text))
     _check_head(content)
     for record in content["videos"]:
         yield from _record_rows(record)
@@ -326,7 +378,7 @@ def _json_read(text: str) -> Iterator[TagRow]:
 
 def _jsonl_read(text: str) -> Iterator[TagRow]:
     # not splitlines(): a name may hold U+2028 and others that it would split at
-    head, *records = (json.loads(line) for line in text.split("\n") if line.strip())
+    head, *records = (untrusted.parse_json(line) for line in text.split("\n") if line.strip())
     _check_head(head)
     for record in records:
         yield from _record_rows(record)

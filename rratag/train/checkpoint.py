@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import io
+import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from rratag import files
+from rratag import files, tensorfile
 from rratag.errors import ModelError, StoppedError
+from rratag.untrusted import shown
 
 FORMAT = "rratag-checkpoint"
 VERSION = 1
+WAY_OUT = "delete it to start afresh"
+_ROW = {"epoch", "train_losses", "validation", "learning_rate", "seconds"}
 
 
 def write_checkpoint(path: Path, run: dict[str, Any], state: dict[str, Any]) -> None:
@@ -47,28 +54,132 @@ def read_checkpoint(path: Path, run: dict[str, Any]) -> dict[str, Any] | None:
     ------
     ModelError
         If the file is not a checkpoint of this program, is damaged, or belongs to another run.
+
+    Notes
+    -----
+    That the state fits what is trained is for `check_state` to say.
     """
-    way_out = "delete it to start afresh"
     try:
-        content = path.read_bytes()
+        found = tensorfile.load_torch(path)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}); {way_out}") from error
-    try:
-        found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes that are no checkpoint can make the unpickler raise nearly anything
-        raise ModelError(f"{path}: not a checkpoint of rratag, or damaged; {way_out}") from error
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise ModelError(f"{path}: not a checkpoint of rratag; {way_out}")
-    if found.get("version") != VERSION:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}); {WAY_OUT}") from error
+    except ValueError as error:
+        raise ModelError(f"{path}: not a checkpoint of rratag, or damaged ({error}); {WAY_OUT}") from error
+    if not isinstance(found, dict) or not _equal(found.get("format"), FORMAT):
+        raise ModelError(f"{path}: not a checkpoint of rratag; {WAY_OUT}")
+    if not _equal(found.get("version"), VERSION):
         raise ModelError(
-            f"{path}: checkpoint version {found.get('version')!r}, this program reads {VERSION}; {way_out}"
+            f"{path}: checkpoint version {shown(found.get('version'))}, this program reads {VERSION}; {WAY_OUT}"
         )
     its_run, state = found.get("run"), found.get("state")
     if not isinstance(its_run, dict) or not isinstance(state, dict):
-        raise ModelError(f"{path}: damaged; {way_out}")
-    differing = sorted(name for name in run.keys() | its_run.keys() if run.get(name) != its_run.get(name))
-    if differing:
-        raise ModelError(f"{path}: belongs to another run (other {', '.join(differing)}); {way_out}")
+        raise ModelError(f"{path}: damaged; {WAY_OUT}")
+    differing = sorted(name for name in run if name not in its_run or not _equal(its_run[name], run[name]))
+    if differing or len(its_run) != len(run):
+        raise ModelError(f"{path}: belongs to another run (other {', '.join(differing) or 'settings'}); {WAY_OUT}")
     return state
+
+
+def check_state(
+    path: Path, state: dict[str, Any], head: nn.Module, optimiser: torch.optim.Optimizer, epochs: int
+) -> None:
+    """Refuse a state that does not fit what is trained, before any of it is taken over.
+
+    Parameters
+    ----------
+    path : the file that `state` is from
+    state : ``head``, ``optimiser``, ``history``, ``best_epoch`` and ``best_weights``
+    head, optimiser : as they are at the start of this run
+    epochs : at most so many are in the history
+
+    Raises
+    ------
+    ModelError
+        If a name, shape, type or number is not what this run would have written.
+    """
+    try:
+        _require(state.keys() == {"head", "optimiser", "history", "best_epoch", "best_weights"}, "its parts")
+        own = head.state_dict()
+        _check_tensors(state["head"], own, "head")
+        _check_tensors(state["best_weights"], own, "best_weights")
+        _check_optimiser(state["optimiser"], optimiser)
+        _check_history(state["history"], state["best_epoch"], epochs)
+    except ValueError as error:
+        raise ModelError(f"{path}: damaged (unexpected: {error}); {WAY_OUT}") from error
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(what)
+
+
+def _equal(found: Any, own: Any) -> bool:
+    """Equal as JSON; what `found` holds may be anything, tensors included, whose ``==`` gives no bool."""
+    try:
+        return json.dumps(found, sort_keys=True) == json.dumps(own, sort_keys=True)
+    except (TypeError, ValueError):
+        return False
+
+
+def _check_tensors(found: Any, own: Mapping[str, Tensor], what: str) -> None:
+    """Names, shapes and types first: only then is every element looked at."""
+    _require(isinstance(found, dict) and found.keys() == own.keys(), f"names of {what}")
+    versions = getattr(found, "_metadata", {})  # torch's, of each layer
+    _require(
+        isinstance(versions, dict) and all(isinstance(one, dict) for one in versions.values()), f"versions of {what}"
+    )
+    for name, value in own.items():
+        _require(_alike(found[name], value.shape, value.dtype), f"{what} {name}")
+    for name, value in found.items():
+        _require(bool(value.isfinite().all()), f"{what} {name} is not finite")
+
+
+def _alike(found: Any, shape: torch.Size, dtype: torch.dtype) -> bool:
+    return isinstance(found, Tensor) and found.shape == shape and found.dtype == dtype
+
+
+def _check_optimiser(found: Any, optimiser: torch.optim.Optimizer) -> None:
+    """Of Adam: settings as they are here but for the rate, and moments of the parameters' shapes."""
+    _require(isinstance(found, dict) and found.keys() == {"state", "param_groups"}, "the optimiser")
+    groups, states, own = found["param_groups"], found["state"], optimiser.state_dict()["param_groups"]
+    _require(isinstance(groups, list) and len(groups) == len(own), "the optimiser's groups")
+    for group, settings in zip(groups, own, strict=True):
+        _require(isinstance(group, dict) and _number(group.get("lr")) and group["lr"] >= 0, "the learning rate")
+        _require(_equal({**group, "lr": 0}, {**settings, "lr": 0}), "the optimiser's settings")
+    parameters = [one for group in optimiser.param_groups for one in group["params"]]
+    _require(isinstance(states, dict) and states.keys() <= set(range(len(parameters))), "the optimiser's state")
+    for place, one in states.items():
+        shape, dtype = parameters[place].shape, parameters[place].dtype
+        shapes = {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}
+        _require(isinstance(one, dict) and one.keys() == shapes.keys(), "the optimiser's moments")
+        _require(all(_alike(one[name], shapes[name], dtype) for name in shapes), "the optimiser's moments")
+        _require(all(bool(value.isfinite().all()) for value in one.values()), "moments that are not finite")
+        _require(bool((one["exp_avg_sq"] >= 0).all()) and one["step"] >= 1, "the optimiser's moments")
+
+
+def _check_history(rows: Any, best_epoch: Any, epochs: int) -> None:
+    _require(isinstance(rows, list) and 1 <= len(rows) <= epochs, "the history")
+    _require(type(best_epoch) is int and 1 <= best_epoch <= len(rows), "best_epoch")
+    for number, row in enumerate(rows, start=1):
+        _require(isinstance(row, dict) and row.keys() == _ROW and _equal(row["epoch"], number), "the history")
+        losses, judged = row["train_losses"], row["validation"]
+        _require(isinstance(losses, dict) and all(map(_number, losses.values())), "losses in the history")
+        _require(_number(row["learning_rate"]) and _number(row["seconds"]), "numbers in the history")
+        _require((judged is None) == (rows[0]["validation"] is None), "validation in the history")
+        _require(judged is None or _is_evaluation(judged), "validation in the history")
+
+
+def _is_evaluation(found: Any) -> bool:
+    return (
+        isinstance(found, dict)
+        and found.keys() == {"loss", "accuracy", "glimpse_accuracy"}
+        and isinstance(found["loss"], float)
+        and isinstance(found["glimpse_accuracy"], (tuple, list))
+        and all(_number(share) and 0 <= share <= 1 for share in (found["accuracy"], *found["glimpse_accuracy"]))
+    )
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

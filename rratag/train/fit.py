@@ -22,12 +22,12 @@ from torch import Tensor
 
 from rratag import config as defaults
 from rratag.data.datasets import Batch, CachedDataset, draw_generator
-from rratag.errors import ModelError, StoppedError, UsageError
+from rratag.errors import StoppedError, UsageError
 from rratag.head.losses import parse_loss
 from rratag.head.parallel import threads_for_groups
 from rratag.head.rra import GlimpseHead, HeadConfig, recomputed_statistics
 from rratag.head.variants import build_head
-from rratag.train.checkpoint import read_checkpoint, write_checkpoint
+from rratag.train.checkpoint import check_state, read_checkpoint, write_checkpoint
 from rratag.train.schedule import SCHEDULES, batches, default_batch_size, default_epochs, rate_factor
 from rratag.train.validate import Evaluation, validate
 
@@ -337,13 +337,11 @@ class _Run:
         state = read_checkpoint(self.checkpoint, self.description)
         if state is None:
             return
-        try:
-            self.head.load_state_dict(state["head"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.history = [_record_from_json(row) for row in state["history"]]
-            self.best_epoch, self.best_weights = int(state["best_epoch"]), dict(state["best_weights"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ModelError(f"{self.checkpoint}: damaged; delete it to start afresh") from error
+        check_state(self.checkpoint, state, self.head, self.optimiser, self.epochs)
+        self.head.load_state_dict(state["head"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.history = [_record_from_json(row) for row in state["history"]]
+        self.best_epoch, self.best_weights = state["best_epoch"], state["best_weights"]
         logger.info("going on from %s after epoch %d", self.checkpoint, len(self.history))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -227,3 +228,9 @@ def checkpoint_path(folder: Path, data: TrainingData, head: dict[str, Any], conf
     settings = {name: value for name, value in asdict(config).items() if name != "patience"}
     decides = {"head": head, "training": settings, "features": data.spec.meaning_digest, "videos": videos}
     return folder.parent / f".{folder.name}.{digest(decides)[:12]}.checkpoint"
+
+
+def unfinished_beside(folder: Path, checkpoint: Path) -> list[Path]:
+    """Checkpoints other than `checkpoint` of trainings of the model `folder` that were never finished, sorted."""
+    found = folder.parent.glob(f".{glob.escape(folder.name)}.*.checkpoint")
+    return sorted(path for path in found if path.name != checkpoint.name)

@@ -6,24 +6,27 @@ A table entry of :data:`DECODERS` takes a probe and the wanted indices and gives
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from rratag.video.gate import Refused
+from rratag.video.complaints import complained, log_bytes
 from rratag.video.packets import NO_PTS
-from rratag.video.probe import Probe, opened
+from rratag.video.probe import Probe, check_size, decoder_options, opened
 
 logger = logging.getLogger(__name__)
 
 COLOUR_RULE = (
     "8-bit RGB by libswscale, bilinear chroma; matrix and range as the frame declares, BT.601 limited range where it "
-    "declares none; no tone mapping; alpha dropped; sample aspect ratio not applied"
+    "declares none; no tone mapping; alpha dropped; turned and mirrored as the display matrix says; sample aspect "
+    "ratio not applied"
 )
 """How pictures become RGB (part of the spec: it decides features)."""
 
@@ -36,7 +39,7 @@ Beat = Callable[[], None]
 @dataclass(frozen=True)
 class Frame:
     """One picture: ``image`` is uint8 [H, W, 3], upright RGB; ``index`` counts presented frames; ``time_s`` in seconds;
-    ``rotation`` is what was applied, in degrees clockwise."""
+    ``rotation`` is what was applied, in degrees clockwise, after mirroring where the file asks for that."""
 
     index: int
     time_s: float
@@ -74,8 +77,11 @@ class _Feed:
         self.stream = container.streams[probe.stream_index]
         self.context = self.stream.codec_context
         self.context.thread_count = 1
+        self.context.options = decoder_options(probe.max_pixels)
         self.container, self.probe, self.notes, self.beat = container, probe, notes, beat
         self.bad_positions: list[int] = []
+        self.num_faults = 0
+        self.shown_from = NO_PTS
         self.last_shown: int | None = None
 
     def packets(self) -> Iterator[tuple[int, Any]]:
@@ -101,6 +107,7 @@ class _Feed:
 
     def decode(self, position: int, packet: Any) -> list[Any]:
         self.beat()
+        said = log_bytes()
         try:
             frames = self.context.decode(packet)
         except av.FFmpegError as error:
@@ -108,13 +115,20 @@ class _Feed:
             if self.strict:
                 raise DistrustError(f"decoding a part failed: {self.notes.last_error}") from error
             return []
-        if packet is not None and self.probe.packets.damaged[position]:
+        if complained(said) and self._counts(position):
+            self.num_faults += 1
+            self.bad_positions.append(position)
+        elif packet is not None and self.probe.packets.damaged[position]:
             self.bad_positions.append(position)
         if self.probe.timed:
             self._check_order(frames)
         if self.strict and any(frame.is_corrupt for frame in frames):
             raise DistrustError("decoding a part gave damaged pictures")
         return list(frames)
+
+    def _counts(self, position: int) -> bool:
+        """Whether trouble with a packet matters: what leads a part's first key frame on screen cannot be whole."""
+        return bool(self.probe.packets.pts[position] >= self.shown_from)
 
     def _check_order(self, frames: list[Any]) -> None:
         """Decoders give pictures in the order of the screen: time stamps that go back are not those of the pictures."""
@@ -129,6 +143,7 @@ class _Feed:
         self.last_shown = None
 
     def complain(self, position: int, error: Exception) -> None:
+        self.num_faults += 1
         self.notes.errors += 1
         self.notes.last_error = str(getattr(error, "strerror", error))
         self.bad_positions.append(position)
@@ -194,6 +209,8 @@ def _by_time(container: Any, probe: Probe, wanted: list[int], notes: Notes, beat
     for position, packet in feed.packets():
         if not need[position]:
             continue
+        if starts[position]:
+            feed.shown_from = int(table.pts[position])
         if may_skip:
             feed.context.skip_frame = "DEFAULT" if keep[position] else "NONREF"
         yield from sort_out(feed.decode(position, packet))
@@ -235,13 +252,15 @@ def _in_order(container: Any, probe: Probe, wanted: list[int], notes: Notes, bea
     try:
         for position, packet in feed.packets():
             yield from sort_out(feed.decode(position, packet))
-            if not left:
+            if not left and probe.timed:
                 return
         yield from sort_out(feed.decode(position, None))
     finally:
         notes.damaged |= _damaged_indices(probe, feed.bad_positions)
-        if not probe.timed and notes.errors:  # from about the first fault on, counting may be off
-            notes.damaged |= set(range(max(0, min(feed.bad_positions) - MAX_REORDER), len(probe.pts)))
+        if not probe.timed and (feed.num_faults or count != len(probe.pts)):
+            # counting may be off from about the first fault on, or from anywhere if none was noticed
+            first = min(feed.bad_positions, default=0)
+            notes.damaged |= set(range(max(0, first - MAX_REORDER), len(probe.pts)))
 
 
 def _damaged_indices(probe: Probe, bad_positions: list[int]) -> set[int]:
@@ -271,15 +290,26 @@ class _Upright:
         self.reformatter = VideoReformatter()
 
     def __call__(self, index: int, frame: Any) -> Frame:
-        if frame.width * frame.height > self.max_pixels:
-            size = f"{frame.width}x{frame.height}"
-            raise Refused(
-                "unreadable", "too_large", f"a picture of {size} pixels; the limit is {self.max_pixels} in all"
-            )
-        clockwise = -frame.rotation % 360
-        quarter = round(clockwise / 90) % 4
+        check_size(frame.width, frame.height, self.max_pixels)
         image = self.reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-        return Frame(index, float(self.probe.times_s[index]), np.rot90(image, -quarter), quarter * 90)
+        mirrored, quarter = _orientation(frame)
+        upright: NDArray[np.uint8] = np.rot90(image[:, ::-1] if mirrored else image, -quarter)
+        return Frame(index, float(self.probe.times_s[index]), upright, quarter * 90)
+
+
+def _orientation(frame: Any) -> tuple[bool, int]:
+    """How a player shows a stored picture: whether mirrored (left and right), then quarter turns clockwise.
+
+    The file's display matrix takes the stored (x, y) to (a*x + c*y, b*x + d*y).
+    """
+    matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
+    if matrix is None:
+        return False, 0
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    mirrored = a * d - b * c < 0
+    if mirrored:
+        a, b = -a, -b
+    return mirrored, round(math.atan2(b, a) / (math.pi / 2)) % 4
 
 
 def decode_pyav(
@@ -299,7 +329,7 @@ def decode_pyav(
         return
     left = wanted.tolist()
     upright = _Upright(probe, max_pixels)
-    with opened(probe.path) as container:
+    with opened(probe.path, probe.max_pixels) as container:
         for index, raw in _by_time(container, probe, left.copy(), notes, beat):
             left.remove(index)
             yield upright(index, raw)
@@ -319,7 +349,7 @@ def decode_in_order(
         If time stamps contradict that order; never for a probe that counts.
     """
     upright = _Upright(probe, max_pixels)
-    with opened(probe.path) as container:
+    with opened(probe.path, probe.max_pixels) as container:
         for index, raw in _in_order(container, probe, wanted.tolist(), notes, beat):
             yield upright(index, raw)
 

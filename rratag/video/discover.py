@@ -5,12 +5,15 @@ Light on purpose: a run with nothing to do imports this and little else.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import glob
 import heapq
+import itertools
 import os
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +32,9 @@ OTHER_SUFFIXES = frozenset("." + name for name in _OTHER.split())
 """Suffixes that no video carries: a file named explicitly is tried unless it ends in one of these."""
 
 LIST_SUFFIXES = (".txt", ".lst")
+
+LONGEST_SHOWN = 300
+"""Characters of a path in an error line: a list that is none may be one line of many megabytes."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,8 @@ def discover(inputs: Sequence[str]) -> Discovery:
     One run has one root: the folder itself for a single folder, the nearest common parent folder otherwise. Folders
     are walked recursively and links followed; hidden entries are skipped. Nothing is opened, only looked at. Below each
     input a folder is visited once, however many links lead to it: under its own path where that is below the input,
-    else under the first link in the order of names. Links to files are candidates of their own.
+    else under the first link in the order of names. Links to files are candidates of their own. ``**`` in a glob
+    stands for the same folders, so that it ends where links lead in circles.
 
     Raises
     ------
@@ -93,11 +100,28 @@ def _expand(text: str) -> list[str]:
             return _read_list(text)
         return [os.path.abspath(text)]
     if glob.has_magic(text):
-        matches = sorted(glob.glob(text, recursive=True), key=os.fsencode)
+        matches = {os.path.abspath(match) for match in _matches(text)}
         if matches:
-            return [os.path.abspath(match) for match in matches]
+            return sorted(matches, key=os.fsencode)
         raise UsageError(f"the pattern {_shown(text)} matches nothing")
     raise UsageError(f"{_shown(text)} does not exist; inputs are folders, files, globs, a list file or '-'")
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """Paths that match `pattern`; ``**`` between separators is any number of folders, each visited once."""
+    parts = pattern.replace(os.altsep or os.sep, os.sep).split(os.sep)
+    if "**" not in parts:
+        yield from glob.iglob(pattern)
+        return
+    place = parts.index("**")
+    rest = list(itertools.dropwhile("**".__eq__, parts[place:]))
+    above = os.path.join(os.sep.join(parts[:place]) or os.sep, "") if place else os.curdir
+    for top in glob.iglob(above):
+        if not rest:
+            yield top  # all that is below, as if the folder had been named
+            continue
+        for folder, _, _ in _Walk(top):
+            yield from _matches(os.path.join(glob.escape(folder), *rest))
 
 
 def _read_list(path: str) -> list[str]:
@@ -130,6 +154,96 @@ def _common_root(named: Sequence[str]) -> Path:
     return Path(os.path.commonpath([path if os.path.isdir(path) else os.path.dirname(path) for path in named]))
 
 
+Entries = list["os.DirEntry[str]"]
+
+
+class _Walk:
+    """Every folder from `top` down, links followed: each real one once, first under its own path.
+
+    An iterator of the folder's path, its entries in the order of their bytes (hidden ones left out), and the error if
+    it cannot be listed.
+    """
+
+    def __init__(self, top: str) -> None:
+        self.pending = [top]
+        self.links: list[tuple[str, tuple[int, int]]] = []
+        self.visited: set[tuple[int, int]] = set()
+        self.too_deep: list[str] = []
+
+    def __iter__(self) -> Iterator[tuple[str, Entries, OSError | None]]:
+        while self.pending or self.links:
+            current, identity = (self.pending.pop(), None) if self.pending else heapq.heappop(self.links)
+            try:
+                identity = identity or _identity(os.stat(current))
+                if identity in self.visited:
+                    continue
+                self.visited.add(identity)
+                with os.scandir(current) as found:
+                    entries = [entry for entry in found if not entry.name.startswith(".")]
+            except OSError as error:
+                yield current, [], error
+                continue
+            entries.sort(key=lambda entry: os.fsencode(entry.name))
+            self.pending += [entry.path for entry in reversed(entries) if self._is_own_folder(entry)]
+            yield current, entries, None
+        known: dict[str, tuple[int, int] | None] = {}
+        for path in self.too_deep:
+            target = _folder_behind(path, known)
+            if target is not None and target not in self.visited:
+                yield path, [], OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+    def _is_own_folder(self, entry: os.DirEntry[str]) -> bool:
+        """Whether `entry` is a folder; a link to one waits until all that are no links have been visited."""
+        try:
+            if not entry.is_symlink():
+                return entry.is_dir()
+            if entry.is_dir() and (identity := _identity(entry.stat())) not in self.visited:
+                heapq.heappush(self.links, (entry.path, identity))
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                self.too_deep.append(entry.path)
+        return False
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _folder_behind(path: str, known: dict[str, tuple[int, int] | None]) -> tuple[int, int] | None:
+    """The folder that a path of more links than the system follows leads to, None if to none.
+
+    `known` is what was found before, so that a chain of links is gone along once and not once for each of them.
+    """
+    followed: list[str] = []
+    found = None
+    with contextlib.suppress(OSError):
+        while True:
+            path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+            if path in known:
+                found = known[path]
+                break
+            known[path] = None  # where a circle leads
+            followed.append(path)
+            path = os.path.join(os.path.dirname(path), os.readlink(path))
+            try:
+                status = os.stat(path)
+            except OSError as error:
+                if error.errno != errno.ELOOP:
+                    raise
+            else:
+                found = _identity(status) if stat.S_ISDIR(status.st_mode) else None
+                break
+    known.update(dict.fromkeys(followed, found))
+    return found
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 @dataclass
 class _Collector:
     """Gathers candidates below one root; each path once."""
@@ -138,15 +252,19 @@ class _Collector:
     is_whole: bool
     videos: dict[str, Video] = field(default_factory=dict)
     failures: dict[str, Receipt] = field(default_factory=dict)
-    others: set[str] = field(default_factory=set)
+    num_other: int = 0
+    listed: set[str] = field(default_factory=set)
     duplicates: list[Receipt] = field(default_factory=list)
     named: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._start = os.path.join(self.root, "")
 
     def result(self) -> Discovery:
         videos = sorted(self.videos.values(), key=lambda video: os.fsencode(video.id))
         failures = [*self.failures.values(), *self.duplicates]
         failures.sort(key=lambda receipt: os.fsencode(receipt.video))
-        return Discovery(self.root, videos, failures, len(self.others), self.is_whole)
+        return Discovery(self.root, videos, failures, self.num_other, self.is_whole)
 
     def add_named(self, path: str) -> None:
         """Take a file that the caller named: a candidate whatever it is called."""
@@ -159,42 +277,29 @@ class _Collector:
                 Receipt(name, "skipped", "duplicate_path", "reached twice by overlapping inputs; read once")
             )
         elif name not in self.failures:
-            self._classify(path, explicit=True)
+            self._classify(path)
 
     def walk(self, folder: str) -> None:
-        """Take every candidate below `folder`, following links; each real folder once, first where it really lies."""
-        pending: list[str] = [folder]
-        links: list[str] = []
-        visited: set[tuple[int, int]] = set()
-        while pending or links:
-            current = pending.pop() if pending else heapq.heappop(links)
-            try:
-                status = os.stat(current)
-                identity = (status.st_dev, status.st_ino)
-                if identity in visited:
-                    continue
-                visited.add(identity)
-                entries = sorted(os.scandir(current), key=lambda entry: os.fsencode(entry.name))
-            except OSError as error:
-                self._refuse(current, "permission_denied", "", f"folder cannot be listed: {error.strerror}")
-                continue
-            folders = []
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if not os.path.isdir(entry.path):
-                    self._classify(entry.path, explicit=False)
-                elif entry.is_symlink():
-                    heapq.heappush(links, entry.path)
-                else:
-                    folders.append(entry.path)
-            pending += reversed(folders)
+        """Take every candidate below `folder`."""
+        for current, entries, error in _Walk(folder):
+            if error is not None:
+                self._refuse_folder(current, error)
+            elif current not in self.listed:  # overlapping inputs count no other file twice
+                self.listed.add(current)
+                for entry in entries:
+                    if not _is_folder(entry):
+                        self._take(entry)
 
-    def _classify(self, path: str, *, explicit: bool) -> None:
-        suffix = os.path.splitext(path)[1].lower()
-        if suffix not in VIDEO_SUFFIXES and not explicit:
-            self.others.add(path)
-            return
+    def _take(self, entry: os.DirEntry[str]) -> None:
+        suffix = os.path.splitext(entry.name)[1].lower()
+        if suffix not in VIDEO_SUFFIXES:
+            self.num_other += 1
+        elif entry.is_file(follow_symlinks=False):
+            self._classify_mode(entry.path, suffix, stat.S_IFREG)  # the listing told so: no need to ask again
+        else:
+            self._classify(entry.path)
+
+    def _classify(self, path: str) -> None:
         try:
             mode = os.stat(path).st_mode
         except PermissionError as error:
@@ -205,7 +310,7 @@ class _Collector:
             else:
                 self._refuse(path, "vanished", "", str(error.strerror))
         else:
-            self._classify_mode(path, suffix, mode)
+            self._classify_mode(path, os.path.splitext(path)[1].lower(), mode)
 
     def _classify_mode(self, path: str, suffix: str, mode: int) -> None:
         if not stat.S_ISREG(mode):
@@ -216,12 +321,21 @@ class _Collector:
             name = self._id(path)
             self.videos.setdefault(name, Video(self.root, name, Path(path)))
 
+    def _refuse_folder(self, path: str, error: OSError) -> None:
+        message = f"folder cannot be listed: {error.strerror}"
+        if error.errno == errno.ELOOP:
+            self._refuse(path, "unreadable", "broken_link", message)
+        else:
+            self._refuse(path, "permission_denied", "", message)
+
     def _refuse(self, path: str, status: str, reason: str, message: str) -> None:
         name = self._id(path)
         self.failures.setdefault(name, Receipt(name, status, reason, message))
 
     def _id(self, path: str) -> str:
-        return os.path.relpath(path, self.root).replace(os.sep, "/")
+        # what is listed below the root begins with it, and relpath is slow
+        below = path[len(self._start) :] if path.startswith(self._start) else os.path.relpath(path, self.root)
+        return below.replace(os.sep, "/")
 
 
 def _kind(mode: int) -> str:
@@ -238,4 +352,4 @@ def _kind(mode: int) -> str:
 def _shown(text: str) -> str:
     """`text` on one line, in quotes, with bytes that are not UTF-8 written as ``\\xNN``."""
     printable = os.fsencode(text).decode("utf-8", "backslashreplace")
-    return repr(printable)
+    return repr(printable if len(printable) <= LONGEST_SHOWN else printable[:LONGEST_SHOWN] + "...")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import av
@@ -25,7 +25,7 @@ class Packets:
     no time, 0 where there is no duration); ``key``, ``shown``, ``edited`` and ``damaged`` of shape [P], bool: decoding
     may start here; it brings a picture to the screen; an edit list cuts it off; the container says that it is damaged.
     ``others_end`` is when the last packet of any other stream ends, in seconds on the container's clock; ``read_error``
-    the demuxer's complaint, if it stopped early.
+    the demuxer's complaint, if it stopped early. ``encrypted`` says that the first packet cannot be read without a key.
     """
 
     pts: NDArray[np.int64]
@@ -37,6 +37,7 @@ class Packets:
     damaged: NDArray[np.bool_]
     others_end: float
     read_error: str
+    encrypted: bool
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -50,7 +51,7 @@ def list_packets(container: Any, stream: Any, beat: Callable[[], None]) -> Packe
     """
     others_end = -math.inf
     rows = _Rows(stream.codec_context.name, stream.codec_context.extradata or b"")
-    error = ""
+    error, encrypted = "", False
     try:
         for number, packet in enumerate(container.demux()):
             if number % 256 == 0:
@@ -58,6 +59,7 @@ def list_packets(container: Any, stream: Any, beat: Callable[[], None]) -> Packe
             if not packet.size:
                 continue  # the end, or an AVI placeholder that repeats a picture
             if packet.stream_index == stream.index:
+                encrypted = encrypted or (not rows.times and _is_encrypted(packet))
                 rows.add(packet)
             elif packet.pts is not None:
                 others_end = max(others_end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
@@ -66,7 +68,13 @@ def list_packets(container: Any, stream: Any, beat: Callable[[], None]) -> Packe
     num_missing = len(stream.index_entries) - len(rows.times) if container.format.name.startswith("mov") else 0
     if not error and num_missing > 0:
         error = f"the index names {num_missing} packets that the file does not hold"
-    return rows.table(others_end, error)
+    return replace(rows.table(others_end, error), encrypted=encrypted)
+
+
+def _is_encrypted(packet: Any) -> bool:
+    """Whether a packet needs a key; False where PyAV is too old to say, and then nothing will decode."""
+    has_sidedata = getattr(packet, "has_sidedata", None)
+    return has_sidedata is not None and bool(has_sidedata("encryption_info"))
 
 
 @dataclass
@@ -93,7 +101,7 @@ class _Rows:
         key, shown, edited, damaged = np.array(self.flags, bool).reshape(-1, 4).T
         if key.any():
             shown[: int(np.argmax(key))] = False
-        return Packets(times[0], times[1], times[2], key, shown, edited, damaged, others_end, error)
+        return Packets(times[0], times[1], times[2], key, shown, edited, damaged, others_end, error, False)
 
     def _hidden(self, packet: Any) -> bool:
         """VP8 stores hidden reference pictures as packets of their own; bit 4 of the first byte is "show"."""

@@ -29,8 +29,12 @@ DECODER_NAMES = ("auto", "pyav", "decord")
 LOOK_S = 0.25
 """How often a silent worker is looked at, in seconds."""
 START_LIMIT_S = 120.0
+START_ATTEMPTS = 3
+START_PAUSE_S = 5.0
+"""Before a worker that did not start is tried again: memory or processes may have run out for a moment only."""
 BASE_LIMIT_S = 60.0
 READ_BYTES_PER_S = 10e6
+MAX_LIMIT_S = 7200.0
 WINDOW = 3
 """Videos in work or waiting to be taken, for each worker."""
 
@@ -40,8 +44,9 @@ class PoolOptions:
     """How many workers, and what a video may cost.
 
     ``deadline_s`` bounds the worker's time for one video (default: 60 s, twice the video's length, and 1 s for each
-    10 MB); ``no_progress_s`` the time without a sign of life; ``max_pixels`` the picture size (width * height);
-    ``ring_bytes`` the memory that each worker shares with the pool; ``max_memory_bytes`` the worker's own.
+    10 MB, but no more than 2 h); ``no_progress_s`` the time without a sign of life; ``max_pixels`` the picture size
+    (width * height); ``ring_bytes`` the memory that each worker shares with the pool; ``max_memory_bytes`` the worker's
+    own. A worker is replaced after ``videos_per_worker``, so that what native code leaks stays bounded.
     """
 
     workers: int
@@ -51,6 +56,7 @@ class PoolOptions:
     max_pixels: int = 8192 * 8192
     ring_bytes: int = 256 << 20
     max_memory_bytes: int = 3 << 30
+    videos_per_worker: int = 500
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -201,6 +207,12 @@ class _Run(Generic[T_]):
             self.processes.add(process)
             return process
 
+    def pause(self, seconds: float) -> None:
+        """Wait, unless the run is stopped meanwhile."""
+        with self.changed:
+            if self.changed.wait_for(lambda: self.stopped, seconds):
+                raise _StoppedRun
+
     def end_process(self, process: WorkerProcess) -> int:
         """Kill and reap a worker; its exit status."""
         with self.changed:
@@ -258,6 +270,7 @@ class _Driver(Generic[T_]):
     def __init__(self, run: _Run[T_], pool: DecodePool[T_]) -> None:
         self.run, self.pool = run, pool
         self.process: WorkerProcess | None = None
+        self.num_videos = 0
 
     def end(self) -> int:
         """Kill the worker, if there is one; its exit status."""
@@ -293,40 +306,61 @@ class _Driver(Generic[T_]):
         except BaseException:
             self.end()
             raise
-        if outcome.status == "unreadable" and self.process is not None:
+        if outcome.status in ("unreadable", "partial") and self.process is not None:
             outcome = replace(outcome, message=": ".join(filter(None, [outcome.message, self.process.said()])))
         if outcome.status in ("timed_out", "out_of_memory"):
             self.end()
         return attempt, outcome
 
     def _ready_process(self) -> WorkerProcess:
-        """Return a worker that answers.
+        """Return a worker that lives, a new one if need be."""
+        worn_out = self.num_videos >= self.pool.options.videos_per_worker
+        if self.process is not None and (worn_out or self.process.popen.poll() is not None):
+            self.end()
+        if self.process is None:
+            self.process, self.num_videos = self._start_process(), 0
+        self.num_videos += 1
+        return self.process
+
+    def _start_process(self) -> WorkerProcess:
+        """Start a worker and wait for its first word.
 
         Raises
         ------
         StoppedError
-            If a new one does not come up.
+            If it does not come up, several times.
         """
-        if self.process is None:
-            self.process = self.run.start_process()
+        said = ""
+        for attempt in range(START_ATTEMPTS):
+            if attempt:
+                self.run.pause(START_PAUSE_S)
             try:
-                message = self.process.receive(START_LIMIT_S)
+                process = self.run.start_process()
+            except OSError as error:
+                said = str(error.strerror)
+                continue
+            try:
+                message = process.receive(START_LIMIT_S)
             except EOFError:
                 message = None
-            if message is None:
-                said = self.process.said()
-                self.end()
-                if self.run.stopped:
-                    raise _StoppedRun
-                raise StoppedError(f"a decode worker did not start: {said or 'no reason given'}")
-        return self.process
+            if message is not None:
+                return process
+            said = process.said()
+            self.run.end_process(process)
+            if self.run.stopped:
+                raise _StoppedRun
+        raise StoppedError(f"a decode worker did not start, {START_ATTEMPTS} times: {said or 'no reason given'}")
 
     def _post_mortem(self) -> Outcome:
         assert self.process is not None
-        said = self.process.said()
+        said, held = self.process.said(), self.process.most_bytes
         code = self.end()
         if self.run.stopped:
             raise _StoppedRun
+        half = self.pool.options.max_memory_bytes // 2
+        if code == -signal.SIGKILL and held > half:
+            message = f"the decoder was killed (SIGKILL) when it had more than {half >> 20} MiB: memory ran out"
+            return Outcome("out_of_memory", "limit", message)
         name = _signal_name(-code) if code < 0 else f"exit code {code}"
         return Outcome("decoder_crashed", "signal", ": ".join(filter(None, [f"the decoder died ({name})", said])))
 
@@ -353,7 +387,7 @@ class _Driver(Generic[T_]):
 
     def _time_exceeded(self, spent: float, silent: float, allowed: float) -> Outcome | None:
         options = self.pool.options
-        limit = allowed if options.deadline_s is None else options.deadline_s
+        limit = min(allowed, MAX_LIMIT_S) if options.deadline_s is None else options.deadline_s
         if spent > limit:
             return Outcome("timed_out", "limit", f"not done after {limit:.1f} s")
         if silent > options.no_progress_s:

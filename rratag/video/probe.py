@@ -14,7 +14,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from rratag.video.gate import Refused, read_head
+from rratag.video.complaints import refused_size
+from rratag.video.gate import Refused, open_without_waiting, read_head
 from rratag.video.packets import NO_PTS, Packets, list_packets
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,13 @@ FORMATS = (
 CUT_OFF_S = 1.0
 """A container that promises this much more (seconds) than its last frame is cut off."""
 
+MIN_SIDE = 8
+"""Smaller pictures (pixels of the shorter side) show nothing."""
+MAX_ASPECT = 100
+"""Longer sides than this many shorter ones would make views that fill the memory."""
+
+_ALIGNMENT_PIXELS = 1 << 20
+
 UNTIMED_FORMATS = ("avi", "dv", "h264", "hevc", "m4v", "mpegvideo", "obu", "vc1", "yuv4mpegpipe")
 """Containers that store no presentation times: FFmpeg guesses them, and wrongly for H.264 with B-frames."""
 
@@ -36,7 +44,18 @@ msmpeg4v2 png prores rawvideo utvideo vp8 vp9 wmv1 wmv2"""
 IN_ORDER_CODECS = frozenset(_IN_ORDER.split())
 """Codecs whose pictures are shown in the order in which they are stored, so that no time need be guessed."""
 
-_MAGIC = ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (4, b"wide"), (0, b"\x1aE\xdf\xa3"), (0, b"RIFF"), (0, b"FLV"))
+_MAGIC = (
+    (4, b"ftyp"),
+    (4, b"styp"),
+    (4, b"moov"),
+    (4, b"moof"),
+    (4, b"mdat"),
+    (4, b"wide"),
+    (0, b"\x1aE\xdf\xa3"),
+    (0, b"RIFF"),
+    (0, b"FLV"),
+    (0, b"0&\xb2u"),
+)
 
 
 @dataclass(frozen=True)
@@ -47,11 +66,12 @@ class Probe:
     same in seconds from the start of the container, which is where a player shows the frame; ``end_s``: when the last
     frame ends. ``timed`` is False if presentation times are missing or no use: then frames are told apart by counting.
     ``start_s`` is the container's start on the stream's own clock, ``step`` the usual time from frame to frame in
-    units. ``width`` and ``height`` are as coded, before rotation.
+    units. ``width`` and ``height`` are as coded, before rotation; ``max_pixels`` is what a picture may have.
     """
 
     path: Path
     stream_index: int
+    max_pixels: int
     time_base: Fraction
     packets: Packets
     pts: NDArray[np.int64]
@@ -80,12 +100,15 @@ class Probe:
     def cut_off(self) -> bool:
         """Whether the file ends before what its header promises."""
         last_s = max(self.end_s, self.packets.others_end - self.start_s)
+        last_s += max(0.0, self.start_s)  # Matroska's length counts from zero, not from its first picture
         return bool(self.packets.read_error) or (self.duration_s is not None and self.duration_s > last_s + CUT_OFF_S)
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def opened(path: Path, max_pixels: int) -> Iterator[Any]:
     """Open `path` (absolute) as one of ``FORMATS``, never as a protocol or a play list.
+
+    No picture of more than `max_pixels` is decoded to find out what the file holds.
 
     Raises
     ------
@@ -94,7 +117,9 @@ def opened(path: Path) -> Iterator[Any]:
     """
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
     try:
-        container = av.open(str(path), container_options=options, metadata_errors="replace")
+        container = av.open(
+            str(path), options=decoder_options(max_pixels), container_options=options, metadata_errors="replace"
+        )
     except (FileNotFoundError, PermissionError) as error:
         status = "vanished" if isinstance(error, FileNotFoundError) else "permission_denied"
         raise Refused(status, message=str(error.strerror)) from error
@@ -102,6 +127,14 @@ def opened(path: Path) -> Iterator[Any]:
         raise _open_refusal(path, error) from error
     with container:
         yield container
+
+
+def decoder_options(max_pixels: int) -> dict[str, str]:
+    """Keep a decoder from taking memory for larger pictures, whatever the container says of their size.
+
+    Decoders compare the size rounded up to their own alignment, so they get a little more.
+    """
+    return {"max_pixels": str(max_pixels + _ALIGNMENT_PIXELS)}
 
 
 def _open_refusal(path: Path, error: Exception) -> Refused:
@@ -124,22 +157,36 @@ def probe(path: Path, max_pixels: int, beat: Callable[[], None] = lambda: None) 
     Refused
         With the status, if there is no stream of pictures that may be decoded.
     """
-    with opened(path) as container:
+    with opened(path, max_pixels) as container:
         stream = choose_stream(container)
-        context = stream.codec_context
-        if context.width * context.height > max_pixels:
-            found = f"{context.width}x{context.height} pixels"
-            raise Refused("unreadable", "too_large", f"pictures of {found}; the limit is {max_pixels} in all")
+        size = (stream.codec_context.width, stream.codec_context.height)
+        if not size[0]:  # then the pictures tell
+            size = refused_size() or size
+        if size[0]:
+            check_size(*size, max_pixels)
         packets = list_packets(container, stream, beat)
+        if packets.encrypted:
+            raise Refused("unreadable", "unsupported_codec", "the video is encrypted")
         if not packets.shown.any():
+            _refuse_cut_header(path)
             if packets.read_error:
-                raise Refused("unreadable", "corrupt", f"no picture could be read: {packets.read_error}")
+                raise Refused("unreadable", "truncated", f"no picture could be read: {packets.read_error}")
             raise Refused("no_video_stream", "no_frames", "the video stream holds no picture")
-        return _assemble(path, container, stream, packets)
+        return _assemble(path, container, stream, packets, max_pixels)
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Raise `Refused` for a picture of too many pixels, or so small or thin that it shows nothing."""
+    size = f"{width}x{height} pixels"
+    if width * height > max_pixels:
+        raise Refused("unreadable", "too_large", f"pictures of {size}; the limit is {max_pixels} in all")
+    if min(width, height) < max(MIN_SIDE, max(width, height) / MAX_ASPECT):
+        limit = f"a side must have {MIN_SIDE} at least, and 1/{MAX_ASPECT} of the other"
+        raise Refused("unreadable", "too_small", f"pictures of {size}; {limit}")
 
 
 def choose_stream(container: Any) -> Any:
-    """Return the stream FFmpeg finds best (default flag, resolution), never a cover picture; same for all decoders.
+    """Return the stream FFmpeg finds best (marked default, then bit rate), no cover picture; same for all decoders.
 
     Raises
     ------
@@ -157,15 +204,31 @@ def choose_stream(container: Any) -> Any:
     best = container.streams.best("video")
     stream = best if best in moving else moving[0]
     if stream.codec_context is None:
+        _refuse_cut_header(Path(container.name))
         raise Refused("unreadable", "unsupported_codec", "this FFmpeg has no decoder for the video stream")
     return stream
+
+
+def _refuse_cut_header(path: Path) -> None:
+    """Raise `Refused` if an mp4 ends inside its index: what is left of it names no codec or no packet."""
+    size, at = path.stat().st_size, 0
+    with open(path, "rb", opener=open_without_waiting) as file:
+        for _ in range(16):  # the index is among the first boxes, or behind a whole file
+            file.seek(at)
+            head = file.read(8)
+            length = int.from_bytes(head[:4], "big")
+            if head[4:] == b"moov" and at + length > size:
+                raise Refused("unreadable", "truncated", "the file ends inside its index, perhaps an interrupted copy")
+            if len(head) < 8 or length < 8:
+                return
+            at += length
 
 
 def _is_cover(stream: Any) -> bool:
     return bool(stream.disposition & (av.stream.Disposition.attached_pic | av.stream.Disposition.still_image))
 
 
-def _assemble(path: Path, container: Any, stream: Any, packets: Packets) -> Probe:
+def _assemble(path: Path, container: Any, stream: Any, packets: Packets, max_pixels: int) -> Probe:
     base = stream.time_base
     codec, name = stream.codec_context.name, container.format.name
     timed = _is_timed(packets, codec, name)
@@ -182,6 +245,7 @@ def _assemble(path: Path, container: Any, stream: Any, packets: Packets) -> Prob
     return Probe(
         path=path,
         stream_index=stream.index,
+        max_pixels=max_pixels,
         time_base=base,
         packets=packets,
         timed=timed,

@@ -18,7 +18,9 @@ from rratag.video.wire import Inbox
 logger = logging.getLogger(__name__)
 
 LOG_BYTES = 2048
-"""How much of the worker's last words is kept."""
+"""How much of the worker's last words is read."""
+SAID_CHARACTERS = 500
+"""How much of them goes into a message."""
 
 _BOOTSTRAP = """
 import os, sys
@@ -35,6 +37,7 @@ class WorkerProcess:
     """A worker process with its pipes, ring and log."""
 
     def __init__(self, ring_bytes: int) -> None:
+        self.most_bytes = 0
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
         ring = _ring_descriptor(ring_bytes)
         try:
@@ -50,6 +53,9 @@ class WorkerProcess:
                 env={**os.environ, **_ONE_THREAD},
                 bufsize=0,
             )
+        except OSError:
+            self.log.close()
+            raise
         finally:
             os.close(ring)
         assert self.popen.stdin is not None
@@ -81,19 +87,23 @@ class WorkerProcess:
         os.ftruncate(self.log.fileno(), 0)
 
     def said(self) -> str:
-        """Last words on the log, on one line."""
+        """Last words on the log, on one line; what was said several times stands once."""
         size = os.fstat(self.log.fileno()).st_size
         tail = os.pread(self.log.fileno(), LOG_BYTES, max(0, size - LOG_BYTES)).decode("utf-8", "replace")
-        return one_line(_ADDRESS.sub("", tail))
+        lines = _CHATTER.sub("", tail).splitlines()
+        whole = lines if size <= LOG_BYTES else lines[1:]
+        return one_line(" ".join(dict.fromkeys(whole)))[-SAID_CHARACTERS:]
 
     def resident_bytes(self) -> int:
-        """Private memory of the process; 0 where the system does not say."""
+        """Private memory of the process, noted in ``most_bytes``; 0 where the system does not say."""
         try:
             with open(f"/proc/{self.popen.pid}/status", "rb") as file:
                 lines = file.read().splitlines()
         except OSError:
             return 0
-        return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(b"RssAnon:"))
+        found = sum(int(line.split()[1]) << 10 for line in lines if line.startswith(b"RssAnon:"))
+        self.most_bytes = max(self.most_bytes, found)
+        return found
 
     def end(self) -> int:
         """Kill, reap and free everything; the exit status it had."""
@@ -111,7 +121,8 @@ class WorkerProcess:
         return status
 
 
-_ADDRESS = re.compile(r" @ 0x[0-9a-fA-F]+")  # of FFmpeg's contexts: another one in every run
+_CHATTER = re.compile(r" @ 0x[0-9a-fA-F]+| '[\w,]{100,}'")
+"""Addresses of FFmpeg's contexts, which differ in every run, and the list of accepted formats."""
 
 
 def one_line(text: str) -> str:

@@ -23,16 +23,20 @@ import av
 import av.logging
 import numpy as np
 
+from rratag.video.complaints import forget_log_above
 from rratag.video.decode import DistrustError, Frame, Notes, routes
-from rratag.video.gate import Fault, Refused, gate
+from rratag.video.gate import Fault, Refused, gate, open_without_waiting
 from rratag.video.plan import wanted_indices
-from rratag.video.probe import Probe, probe
+from rratag.video.probe import Probe, choose_stream, opened, probe
 from rratag.video.wire import Inbox, Job, Outcome, send
 
 HASH_CHUNK = 1 << 20
+PEEK_BYTES = 1 << 30
+"""A larger file must look like a video before it is read as a whole: a disk image or a hole may be a terabyte."""
 BEAT_S = 0.5
 """How often a busy worker says that it is alive, in seconds."""
 MAX_SLOTS = 8
+MAX_LOG_BYTES = 16 << 20
 
 
 class Worker:
@@ -68,6 +72,10 @@ class Worker:
                 outcome = self._run(job)
             except Refused as refusal:
                 outcome = _failed(refusal.fault)
+            except FileNotFoundError:
+                outcome = Outcome("vanished", message="the file went away while it was read")
+            except PermissionError as error:
+                outcome = Outcome("permission_denied", message=str(error.strerror))
             except MemoryError:
                 outcome = Outcome("out_of_memory", "limit", "a picture or the file's index did not fit into memory")
             except Exception as error:  # the decoders are native code: whatever they throw is about this file
@@ -75,11 +83,12 @@ class Worker:
             send(self.sink, ("done", outcome))
 
     def beat(self) -> None:
-        """Say that work goes on, if that was not said just now."""
+        """Say that work goes on, if that was not said just now; keep the log from filling the disk."""
         now = time.monotonic()
         if now - self.last_beat >= BEAT_S:
             self.last_beat = now
             send(self.sink, ("alive",))
+            forget_log_above(MAX_LOG_BYTES)
 
     def _run(self, job: Job) -> Outcome:
         path = Path(job.path)
@@ -88,7 +97,13 @@ class Worker:
             return _failed(fault)
         before = _stat(path)
         send(self.sink, ("size", *before))
-        send(self.sink, ("digest", self._digest(path)))
+        if before[0] > PEEK_BYTES:
+            with opened(path, job.max_pixels) as container:
+                choose_stream(container)
+        digest = self._digest(path, before[0])
+        if digest is None:
+            return _changed("it grew while it was read")
+        send(self.sink, ("digest", digest))
         answer = self.inbox.get()
         while answer[0] == "free":
             self._free(answer[1])
@@ -97,16 +112,19 @@ class Worker:
             return Outcome("ok")
         outcome = self._decode(path, job)
         if _stat(path) != before:
-            return Outcome("changed_while_read", message="size or time of change differ before and after reading")
+            return _changed("size or time of change differ before and after reading")
         return outcome
 
-    def _digest(self, path: Path) -> str:
+    def _digest(self, path: Path, size: int) -> str | None:
+        """Hex sha256 of the file's bytes; None if there are more than `size`: it may grow faster than it is read."""
         digest = hashlib.sha256()
-        with open(path, "rb", buffering=0) as file:
-            while chunk := file.read(HASH_CHUNK):
+        left = size
+        with open(path, "rb", buffering=0, opener=open_without_waiting) as file:
+            while left >= 0 and (chunk := file.read(HASH_CHUNK)):
                 digest.update(chunk)
+                left -= len(chunk)
                 self.beat()
-        return digest.hexdigest()
+        return digest.hexdigest() if left >= 0 else None
 
     def _decode(self, path: Path, job: Job) -> Outcome:
         """Take the routes one after another until one is trusted."""
@@ -173,6 +191,10 @@ def _failed(fault: Fault) -> Outcome:
     return Outcome(fault.status, fault.reason, fault.message)
 
 
+def _changed(message: str) -> Outcome:
+    return Outcome("changed_while_read", message=message)
+
+
 def _stat(path: Path) -> tuple[int, int]:
     try:
         status = os.stat(path)
@@ -189,7 +211,7 @@ def _judge(outcome: Outcome, found: Probe, notes: Notes, delivered: set[int]) ->
     outcome.duration_s = found.end_s - float(found.times_s[0])
     said = [notes.message] if notes.message else []
     if not delivered:
-        outcome.status, outcome.reason = "unreadable", "corrupt"
+        outcome.status, outcome.reason = "unreadable", "truncated" if found.cut_off else "corrupt"
         said.append(f"no frame could be decoded: {notes.last_error or 'the decoder gave no picture'}")
     elif len(delivered) < outcome.frames_wanted:
         outcome.status, outcome.reason = "partial", "frames"
@@ -199,6 +221,7 @@ def _judge(outcome: Outcome, found: Probe, notes: Notes, delivered: set[int]) ->
         said.append(f"damaged {outcome.frames_damaged} of {len(delivered)} frames")
     elif found.cut_off:
         outcome.status, outcome.reason = "partial", "cut_off"
+    if delivered and found.cut_off:
         promised = "" if found.duration_s is None else f" of {found.duration_s:.1f} s"
         said.append(f"the file ends after {found.end_s:.1f} s{promised}")
     outcome.message = "; ".join(said)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import typer
 
-from rratag.cli.console import lines, one_line_errors, printable, say, warn
+from rratag.cli.console import lines, one_line_errors, printable, say, set_verbosity, warn
 from tests.conftest import CommandLine, ToyCache
 
 
@@ -32,6 +34,63 @@ def test_a_name_stays_on_one_line_as_it_is(capsys: pytest.CaptureFixture[str]) -
     assert seen.err.splitlines() == [r"a\nb :smile: [red]\u202e\xff", "warning: :warning: [b]"]
     assert seen.out.splitlines() == ["name", r":smile: [red]\n"]
     assert printable("a\r\n\tb") == r"a\r\n\tb"
+
+
+HOSTILE = "a\x1b[2J\x1b]0;x\x07\n\r\t\x00\x7f\x9b\u061c\u200b\u200e\u202e\u2066\u2028\ufeff\U000e0041\udcff\ud800.mp4"
+"""What moves the cursor, changes the title, the direction or the line, is invisible, or is no text."""
+
+
+def is_plain(text: str) -> bool:
+    return all(letter.isprintable() for letter in text)
+
+
+def test_nothing_in_a_name_reaches_the_terminal_as_it_is() -> None:
+    assert is_plain(printable(HOSTILE))
+    printable(HOSTILE).encode()
+    assert printable("Zaunkönig 鳥 👍 \\x1b.mp4") == "Zaunkönig 鳥 👍 \\x1b.mp4"
+
+
+def test_a_logged_name_stays_on_one_line_as_it_is(cli: CommandLine, capsys: pytest.CaptureFixture[str]) -> None:
+    set_verbosity(verbose=True)
+    logging.getLogger("rratag.anything").warning("%s: [red]%s", HOSTILE, ":smile:")
+    seen = capsys.readouterr().err
+    assert r"a\x1b[2J" in seen
+    assert ": [red]:smile:" in " ".join(seen.split())
+    assert is_plain("".join(seen.splitlines()))  # rich breaks long lines
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [HOSTILE],
+        ["--" + HOSTILE],
+        ["extract", HOSTILE],
+        ["extract", ".", "--" + HOSTILE],
+        ["extract", ".", "--workers", HOSTILE],
+        ["extract", ".", "--crops", HOSTILE],
+        ["extract", ".", "--weights", HOSTILE],
+        ["predict", ".", "--out", HOSTILE],
+        ["predict", ".", "--out", "tags.csv", "--model", HOSTILE],
+        ["train", "--loss", HOSTILE],
+        ["train", "--group-by", HOSTILE + "("],
+        ["train", HOSTILE],
+        ["evaluate", HOSTILE],
+        ["evaluate", "--on", HOSTILE],
+        ["cache", HOSTILE],
+        ["cache", "ls", HOSTILE],
+    ],
+    ids=lambda arguments: " ".join(arguments).replace(HOSTILE, "X"),
+)
+def test_a_wrong_argument_is_told_without_its_control_characters(cli: CommandLine, arguments: list[str]) -> None:
+    possible = (argument.replace("\0", "").replace("\ud800", "") for argument in arguments)
+    ran = cli(*possible)
+    assert ran.code in (1, 2)
+    assert ran.out == ""
+    if ran.err.startswith("error: "):
+        assert is_plain(ran.err.removesuffix("\n"))
+    else:  # typer's own words on several lines; it leaves format characters
+        assert not [letter for letter in ran.err if unicodedata.category(letter) in ("Cc", "Cs") and letter != "\n"]
+        assert ran.err.count("\n") <= 5
 
 
 def run(*arguments: object, **streams: int) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rratag.data.cells import escape, neutralise
-from rratag.data.labels import LONGEST_LINE, from_csv, from_folders, parse_columns, with_groups
+from rratag.data.labels import LONGEST_RECORD, from_csv, from_folders, parse_columns, with_groups
 from rratag.errors import LabelError, RratagError, UsageError
 from rratag.records import Instance
 
@@ -106,25 +107,41 @@ def test_equal_rows_are_one(tmp_path: Path) -> None:
     [
         ("", r"labels\.csv:1: no column 'video'; columns present: none"),
         ("name,label\n", r"labels\.csv:1: no column 'video'; columns present: name, label; .* --columns video="),
-        ("video,label,label\n", r"labels\.csv:1: column 'label' is there 2 times"),
+        ("video,label,label\n", r"labels\.csv:1:13: column 'label' is there 2 times"),
         ("video,label\na/1.mp4\n", r"labels\.csv:2: 1 cells, the header has 2"),
         (
             "video,label\na/1.mp4,a\na/1.mp4,b\n",
-            r"labels\.csv:3: video 'a/1\.mp4' has label 'b' here and 'a' on line 2",
+            r"labels\.csv:3:9: video 'a/1\.mp4' has label 'b' here and 'a' on line 2",
         ),
         (
             "video,label,split\na/1.mp4,a,dev\n",
-            r"labels\.csv:2: unknown split 'dev'; choose from train, validation, test",
+            r"labels\.csv:2:11: unknown split 'dev'; choose from train, validation, test",
         ),
-        ("video,label,start_s\na/1.mp4,a,soon\n", r"labels\.csv:2: start_s is 'soon'"),
-        ("video,label,end_s\na/1.mp4,a,-1\n", r"labels\.csv:2: end_s is '-1'"),
-        ("video,label,end_s\na/1.mp4,a,nan\n", r"labels\.csv:2: end_s is 'nan'"),
-        ("video,label,start_s,end_s\na/1.mp4,a,3,2\n", r"labels\.csv:2: start_s 3 is not before end_s 2"),
+        ("video,label,start_s\na/1.mp4,a,soon\n", r"labels\.csv:2:11: start_s is 'soon'"),
+        ("video,label,end_s\na/1.mp4,a,-1\n", r"labels\.csv:2:11: end_s is '-1'"),
+        ("video,label,end_s\na/1.mp4,a,nan\n", r"labels\.csv:2:11: end_s is 'nan'"),
+        ("video,label,start_s,end_s\na/1.mp4,a,3,2\n", r"labels\.csv:2:13: start_s 3 is not before end_s 2"),
         ('video,label\na/1.mp4,a\n"a/2.mp4,b\na/3.mp4,c\n', r"labels\.csv:3: not CSV .* is a quote left open"),
-        (b"video,label\na/1.mp4,M\xe9sange\n", r"labels\.csv:2: label .* is not UTF-8"),
+        (b"video,label\na/1.mp4,M\xe9sange\n", r"labels\.csv:2:9: label .* is not UTF-8"),
         (b"PK\x03\x04\0\0\0\0", r"labels\.csv:1: not a text file"),
         (b"\xff\xfev\0i", r"labels\.csv: not text that can be read"),
-        ("x" * (LONGEST_LINE + 5), r"labels\.csv:1: not a text file"),
+        ("x" * (LONGEST_RECORD + 5), r"labels\.csv:1: not a text file"),
+        ("video,label\na/1.mp4,a\0b\n", r"labels\.csv:2: not a text file"),
+        ('video,label\n\na/1.mp4,"' + "x\n" * 200_000, r"labels\.csv:3: not CSV .field larger.* is a quote left open"),
+        ("video,label\n" + '"\n",' * LONGEST_RECORD, r"labels\.csv:2: not CSV .one row without end.* left open"),
+        ("video,label" + ",x" * 100_000 + "\na/1.mp4,a\n", r"labels\.csv:2: 2 cells, the header has 100002"),
+        ("name" + ",x" * 100_000 + "\n", r"columns present: name, (x, ){19}\.\.\.; name it"),
+        (
+            "video,label\n/data/a/1.mp4,a\n",
+            r"labels\.csv:2:1: '/data/a/1\.mp4' is not below the root; videos are named",
+        ),
+        ("label,video\na,../a/1.mp4\n", r"labels\.csv:2:3: '\.\./a/1\.mp4' is not below the root"),
+        ("label,video\na,a/../../1.mp4\n", r"labels\.csv:2:3: .* is not below the root"),
+        ("label,video\na,C:\\a\\1.mp4\n", r"labels\.csv:2:3: .* is not below the root"),
+        ("video,label,start_s\na/1.mp4,a,inf\n", r"labels\.csv:2:11: start_s is 'inf'"),
+        ("video,label,start_s\na/1.mp4,a,1e999\n", r"labels\.csv:2:11: start_s is '1e999'"),
+        ("video,label,start_s,end_s\na/1.mp4,a,2,2\n", r"labels\.csv:2:13: start_s 2 is not before end_s 2"),
+        ("video,label,split\na/1.mp4,a," + "x" * 5000 + "\n", r"unknown split 'x{60}'\.\.\.; choose"),
     ],
 )
 def test_faults_are_one_line_with_file_and_line(tmp_path: Path, content: str | bytes, message: str) -> None:
@@ -175,3 +192,66 @@ def test_groups_by_pattern() -> None:
 def test_pattern_that_is_none_is_refused() -> None:
     with pytest.raises(UsageError, match=r"--group-by '\(': not a regular expression"):
         with_groups([], "(")
+
+
+@pytest.mark.parametrize(
+    ("row", "place"),
+    [
+        ("a/1.mp4,x,soon", "2:11"),
+        ('"a/1.mp4",x,soon', "2:13"),
+        ('"a/1.mp4","x",soon', "2:15"),
+        ('"a/1.mp4","x, ""y""\n, z",soon', "3:6"),
+        ('"a/1.mp4","two\r\nlines",soon', "3:8"),
+        ('"a/1.mp4","two\rlines",soon', "3:8"),
+        ('"a/1.mp4",5" disc,soon', "2:19"),
+        ('\n\n"a/1.mp4",x, soon', "4:13"),
+        ('"a/1.mp4",ä𝄞,soon', "2:14"),
+    ],
+)
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_fault_names_the_line_and_column_where_its_cell_begins(
+    tmp_path: Path, row: str, place: str, delimiter: str
+) -> None:
+    inside = row.replace(",", delimiter)
+    path = save(tmp_path, f"video{delimiter}label{delimiter}start_s\n{inside}\n")
+    with pytest.raises(LabelError, match=rf"labels\.csv:{place}: start_s is"):
+        from_csv(path, IDS)
+
+
+def test_a_byte_order_mark_takes_no_column(tmp_path: Path) -> None:
+    for code in ("utf-8-sig", "utf-16"):
+        path = save(tmp_path, "split,video,label\ndev,a/1.mp4,x\n".encode(code))
+        with pytest.raises(LabelError, match=r"labels\.csv:2:1: unknown split"):
+            from_csv(path, IDS)
+
+
+def test_a_name_that_stays_below_the_root_is_found(tmp_path: Path) -> None:
+    assert labels(save(tmp_path, "video,label\nb/.././a//1.mp4,cat\n"), {"a/1.mp4": "k"}) == {"a/1.mp4": "cat"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "video,label\n" + "x" * 50_000_000,  # one line
+        'video,label\n"' + "x\n" * 5_000_000,  # an open quote over the whole file
+        "video,label\n" + '"\n",' * 5_000_000,  # one row over the whole file
+    ],
+    ids=["line", "quote", "row"],
+)
+def test_a_row_without_end_takes_little_memory(tmp_path: Path, content: str) -> None:
+    path = save(tmp_path, content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(LabelError):
+            from_csv(path, IDS)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100 * LONGEST_RECORD
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_is_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(LabelError, match=r"cannot be read \(not a regular file\)"):
+        from_csv(tmp_path / "pipe.csv", IDS)

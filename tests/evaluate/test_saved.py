@@ -88,3 +88,24 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tags.csv").write_text("a,b\n1,2\n")
     with pytest.raises(RratagError, match="not a tags file"):
         evaluate_tags(tmp_path / "tags.csv")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("0.600000,0.700000", "nan,0.700000", "scores that are not 3 numbers from 0 to 1"),
+        ("0.600000,0.700000", "0.600000,inf", "scores that are not 3 numbers from 0 to 1"),
+        ("blue/1.mp4,ok,,2", "blue/1.mp4,ok,,3", "rank 3 where 2 is expected"),
+        ("blue/2.mp4", "blue/1.mp4", "rank 1 where 4 is expected"),
+        ("green/1.mp4,ok", "green/1.mp4,eaten", "unknown status 'eaten'"),
+        ("blue/1.mp4,ok,,2,green", "blue/1.mp4,ok,,2,blue", "a label that is there twice"),
+    ],
+)
+def test_rows_that_would_judge_wrongly_are_one_line(tmp_path: Path, old: str, new: str, words: str) -> None:
+    path = write(tmp_path / "tags.csv", SCORES)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(RratagError, match=rf"tags\.csv: not a tags file of rratag \(video .*{words}") as caught:
+        evaluate_tags(path)
+    assert "\n" not in str(caught.value)

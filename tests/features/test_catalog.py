@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,8 +112,10 @@ def test_a_root_behind_a_link_is_the_same_root(tmp_path: Path) -> None:
         "{",
         "[]",
         "null",
-        '{"format": "rratag-root", "version": 2}',
+        '{"format": "rratag-root", "version": 0}',
         '{"format": "rratag-root", "version": 1}',
+        '{"format": "rratag-root", "version": "2"}',
+        "[" * 100_000,
         "\udcff",
         "UNKNOWN STATUS",
         "VIDEOS ARE TEXT",
@@ -130,3 +134,117 @@ def test_a_corrupted_listing_is_ignored(tmp_path: Path, content: str) -> None:
     assert catalog.find(tmp_path / "a", "extract") is None
     assert catalog.all() == []
     assert list(catalog.remembered(tmp_path / "a")) == []
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_a_listing_of_a_newer_version_is_told_and_kept(tmp_path: Path, part: bool) -> None:
+    catalog = Catalog(tmp_path / "cache")
+    catalog.write(listing(tmp_path / "a"), part=part)
+    (path,) = catalog.folder.iterdir()
+    path.write_text('{"format": "rratag-root", "version": 2, "more": []}')
+    with pytest.raises(CacheError, match=r"listing version 2, this program reads 1; upgrade rratag") as caught:
+        list(catalog.remembered(tmp_path / "a"))
+    assert str(path) in str(caught.value)
+    assert "more" in path.read_text()
+
+
+ROWS: dict[str, dict[str, Any]] = {
+    "size of text": {"size": "10"},
+    "size of True": {"size": True},
+    "negative size": {"size": -1},
+    "half a size": {"size": 1.5},
+    "time of text": {"mtime_ns": "1"},
+    "time over 64 bits": {"mtime_ns": 2**63},
+    "digest that climbs": {"sha256": "../../../../etc/passwd"},
+    "long digest that climbs": {"sha256": "../" * 10 + "a" * 34},
+    "capitals": {"sha256": "AB" * 32},
+    "short digest": {"sha256": "ab" * 31},
+    "no digest, but features": {"sha256": "", "status": "ok", "reason": ""},
+    "unknown status": {"status": "eaten"},
+    "status of a list": {"status": ["ok"]},
+    "reason of another status": {"status": "ok", "reason": "empty"},
+    "absolute": {"id": "/etc/a.mp4"},
+    "climbing": {"id": "a/../../b.mp4"},
+    "folder itself": {"id": "."},
+    "no name": {"id": ""},
+    "NUL": {"id": "a\0.mp4"},
+    "a name that no disk can hold": {"id": "\ud800.mp4"},
+    "id of a number": {"id": 3},
+    "message of a dict": {"message": {}},
+    "width of text": {"width": "64"},
+    "negative frames": {"frames_wanted": -5},
+    "duration of text": {"duration_s": "long"},
+    "another field": {"colour": "red"},
+    "video": {"video": "b.mp4"},
+    "the id of another": {"id": "b/gone.mp4"},
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_that_we_would_not_write_makes_a_listing_none(tmp_path: Path, name: str) -> None:
+    catalog = Catalog(tmp_path / "cache")
+    catalog.write(listing(tmp_path / "a"))
+    (path,) = catalog.folder.iterdir()
+    content = json.loads(path.read_text())
+    content["videos"][0] |= ROWS[name]
+    path.write_text(json.dumps(content))
+    assert catalog.all() == []
+
+
+@pytest.mark.parametrize("field", ["id", "size", "mtime_ns", "sha256", "status"])
+def test_a_row_without_a_field_makes_a_listing_none(tmp_path: Path, field: str) -> None:
+    catalog = Catalog(tmp_path / "cache")
+    catalog.write(listing(tmp_path / "a"))
+    (path,) = catalog.folder.iterdir()
+    content = json.loads(path.read_text())
+    del content["videos"][0][field]
+    path.write_text(json.dumps(content))
+    assert catalog.all() == []
+
+
+HEADS: dict[str, dict[str, Any]] = {
+    "root of a number": {"root": 3},
+    "another root": {"root": "/elsewhere"},
+    "relative root": {"root": "elsewhere"},
+    "a root that no disk can hold": {"root": "/\ud800"},
+    "a root with NUL": {"root": "/a\0"},
+    "another command": {"command": "predict"},
+    "unknown command": {"command": "eat"},
+    "spec that climbs": {"spec": "../../../../../x"},
+    "spec in capitals": {"spec": "0123456789ABCDEF"},
+    "request of text": {"request": "all"},
+    "when of a number": {"when": 3},
+    "videos of a dict": {"videos": {}},
+    "NaN": {"request": {"a": float("nan")}},
+    "version of True": {"version": True, "videos": 3},
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_that_we_would_not_write_makes_a_listing_none(tmp_path: Path, name: str) -> None:
+    catalog = Catalog(tmp_path / "cache")
+    catalog.write(listing(tmp_path / "a"))
+    (path,) = catalog.folder.iterdir()
+    path.write_text(json.dumps({**json.loads(path.read_text()), **HEADS[name]}))
+    assert catalog.all() == []
+    assert catalog.find(tmp_path / "a", "extract") is None
+
+
+def test_listings_of_many_videos_are_read_in_bounded_memory(tmp_path: Path) -> None:
+    """About 1 kB a video; rows kept as dicts would take twice that."""
+    count = 5000
+    entries = [
+        Entry(number, number, f"{number:064x}", Receipt(f"class/{number}.mp4", "ok", decoder="pyav", frames_wanted=25))
+        for number in range(count)
+    ]
+    catalog = Catalog(tmp_path / "cache")
+    catalog.write(listing(tmp_path / "a", entries=entries))
+    tracemalloc.start()
+    try:
+        found = catalog.find(tmp_path / "a", "extract")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found is not None
+    assert found.entries == entries
+    assert peak < 1500 * count

@@ -24,6 +24,7 @@ from rratag.features import extract as extract_module
 from rratag.features.catalog import Catalog, Listing
 from rratag.features.extract import Extraction, Network, RunOptions, estimate, load_network
 from rratag.features.request import Request
+from rratag.features.spec import Spec
 from rratag.features.store import FeatureStore, SpecStore
 from rratag.records import Receipt
 from rratag.video.discover import discover
@@ -565,10 +566,12 @@ def kept_or_none(cache: Path, root: Path) -> Listing | None:
     return Catalog(cache).find(root, "extract")
 
 
+@pytest.mark.parametrize("part_seconds", [0.0, 1e9])
 def test_digests_of_an_unfinished_run_are_not_computed_again(
-    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part_seconds: float
 ) -> None:
-    monkeypatch.setattr(extract_module, "PART_SECONDS", 0.0)
+    """Those kept now and then, which a kill leaves, and those kept at an interrupt."""
+    monkeypatch.setattr(extract_module, "PART_SECONDS", part_seconds)
     run = extraction(clip_folder, tmp_path / "cache").run()
     for _ in range(4):
         next(run)
@@ -577,3 +580,53 @@ def test_digests_of_an_unfinished_run_are_not_computed_again(
     assert len(extraction(clip_folder, tmp_path / "cache").plan.done) in (3, 4)
     assert statuses(extract(clip_folder, tmp_path / "cache")) == {"ok"}
     assert Catalog(tmp_path / "cache").find(clip_folder, "extract", part=True) is None
+
+
+# --- damage ---
+
+
+def flip_header(store: SpecStore, key: str) -> None:
+    path = store.path(key)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"source_sha256")] ^= 1
+    path.write_bytes(content)
+
+
+def test_damaged_features_of_a_known_content_are_made_again(
+    clip_folder: Path, tmp_path: Path, forwarded: list[int]
+) -> None:
+    """A moved folder is known by content alone: then the cached file is looked into."""
+    cache, folder = tmp_path / "cache", clip_folder / "red"
+    first = extract(folder, cache)
+    store = only_spec(cache)
+    (key, whole) = sorted(all_maps(cache).items())[2]
+    flip_header(store, key)
+    forwarded.clear()
+    assert extract(folder.rename(tmp_path / "moved"), cache).keys() == first.keys()
+    assert len(forwarded) == 1  # the batch of one video
+    assert all_maps(cache)[key] == whole
+    assert [path.stem for path in store.damaged.iterdir()] == [key]
+
+
+def test_a_video_replaced_by_one_of_equal_size_and_time_is_another(clip_folder: Path, tmp_path: Path) -> None:
+    """As archives and synchronisation leave it: the system's own time of change tells."""
+    cache, folder = tmp_path / "cache", clip_folder / "red"
+    extract(folder, cache)
+    video = folder / "1.mp4"
+    before = video.stat()
+    content = bytearray(video.read_bytes())
+    content[-1] ^= 1
+    video.write_bytes(content)
+    os.utime(video, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (video.stat().st_size, video.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert [one.id for one in extraction(folder, cache).plan.pending] == ["1.mp4"]
+    extract(folder, cache)
+    assert extraction(folder, cache).plan.pending == []
+
+
+def test_a_failure_known_by_content_has_all_that_was_known_of_it(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path).create_spec(Spec({"backbone": "toy"}, {}))
+    receipt = Receipt("a.mp4", "unreadable", "corrupt", "why", "pyav", "decord", 25, 3, 2, 1, 2.5, 64, 48, 90, 1.5)
+    extract_module._keep_failure(store, "0" * 32, receipt)
+    again = extract_module._read_failure(store, "0" * 32, "b.mp4")
+    assert again == replace(receipt, video="b.mp4", seconds=0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from rratag.errors import ModelError, UsageError
+from rratag import files
+from rratag.errors import ModelError, StoppedError, UsageError
 from rratag.features import extract as extract_module
 from rratag.features.extract import Extraction, Network, RunOptions, load_network
 from rratag.features.request import Request
@@ -196,3 +198,82 @@ def test_a_model_that_does_not_say_how_is_refused(model: Model, recipe: dict[str
     model.spec_request = recipe
     with pytest.raises(ModelError, match="does not say how"):
         model_request(model)
+
+
+# --- a damaged cache ---
+
+
+def cached_file(run: Tagging, video: str) -> Path:
+    (entry,) = (entry for entry in run.entries() if entry.id == video)
+    return run.extraction.stores[0].path(entry.key)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def numbers(found: list[Prediction | Receipt]) -> list[Any]:
+    return [one.logits.tolist() if isinstance(one, Prediction) else one for one in found]
+
+
+@pytest.mark.parametrize("trouble", [flip, Path.unlink])
+def test_features_that_are_damaged_or_gone_are_made_again_and_tags_are_the_same(
+    model: Model, clip_folder: Path, cache: Path, trouble: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted = numbers(list(results(tagging(model, clip_folder, cache))))
+    run = tagging(model, clip_folder, cache)
+    list(run.extract())
+    trouble(cached_file(run, "red/1.mp4"))
+    found = list(run.predictions())
+    assert numbers(found) == wanted
+    assert "red/1.mp4: its cached features are set aside and made again" in caplog.text
+    caplog.clear()
+    assert numbers(list(results(tagging(model, clip_folder, cache)))) == wanted
+    assert caplog.text == ""
+
+
+def test_a_video_that_cannot_be_extracted_again_has_a_row_that_says_so(
+    model: Model, clip_folder: Path, cache: Path
+) -> None:
+    run = tagging(model, clip_folder, cache)
+    list(run.extract())
+    flip(cached_file(run, "red/1.mp4"))
+    (clip_folder / "red/1.mp4").write_bytes(b"")
+    found = {one.video: one for one in run.predictions()}
+    assert len(found) == 10
+    receipt = found["red/1.mp4"]
+    assert isinstance(receipt, Receipt)
+    assert (receipt.status, receipt.reason) == ("unreadable", "empty")
+    again = {receipt.video: receipt.status for receipt in tagging(model, clip_folder, cache).extract()}
+    assert again["red/1.mp4"] == "unreadable"
+
+
+def test_two_videos_of_one_damaged_content_are_both_tagged(model: Model, clip_folder: Path, cache: Path) -> None:
+    shutil.copy(clip_folder / "red/1.mp4", clip_folder / "red/twin.mp4")
+    wanted = numbers(list(results(tagging(model, clip_folder, cache))))
+    run = tagging(model, clip_folder, cache)
+    list(run.extract())
+    flip(cached_file(run, "red/twin.mp4"))
+    assert numbers(list(run.predictions())) == wanted
+
+
+def test_a_cache_that_may_only_be_read_serves_what_is_in_it(
+    model: Model,
+    clip_folder: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    wanted = numbers(list(results(tagging(model, clip_folder, cache))))
+
+    def refuse(path: Path, content: bytes) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(files, "write_atomically", refuse)
+    assert numbers(list(results(tagging(model, clip_folder, cache)))) == wanted
+    assert "the listing cannot be written (Read-only file system)" in caplog.text
+    (clip_folder / "red/new.mp4").write_bytes((clip_folder / "red/1.mp4").read_bytes() + b"\0")
+    with pytest.raises(StoppedError, match="Read-only file system"):
+        list(results(tagging(model, clip_folder, cache)))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from rratag.tag.writers import WRITERS, read_tags, write_report, write_tags, wri
 
 ABOUT = About({"name": "latest"}, {"crops": "1"}, {"precision": "fp32"}, num_glimpses=2, top=2)
 PIECES = st.sampled_from(
-    ["'", '"', ",", "\n", "\r", "=", "-", "+", "@", "\t", "\\xff", "\udcff", "é", "\u2028", "\x85", "a"]
+    [*"'=-+@\",\n\r\t\x1b\x7f\x85\u2028\u202e\u200b\ufeff", "\\xff", "\\ud800", "\udcff", "é", "a"]
 )
 NAMES = st.one_of(
     st.lists(PIECES, min_size=1, max_size=6).map("".join),
@@ -134,6 +136,7 @@ def test_jsonl_is_a_head_and_one_line_per_video(tmp_path: Path) -> None:
     NAMES,
     st.integers(1, 3),
 )
+@example({"=1": True, "+1": True, "-1": False, "@a": True, "\ta": True, "\ra": False, '"a': True}, ["'=", "="], "=", 2)
 @example({"'=1": True, "''": False, "=1": True, "\\x5cxff\udcff": True}, ["-1", "'-1"], "-", 1)
 def test_every_format_gives_the_same_rows_back_exactly(
     tmp_path_factory: pytest.TempPathFactory, videos: dict[str, bool], class_names: list[str], message: str, top: int
@@ -235,6 +238,108 @@ def test_csv_with_a_broken_row_names_the_line(tmp_path: Path) -> None:
         file.write("a,b\n")
     with pytest.raises(UsageError, match="line 4: 2 cells instead of 12"):
         read_tags(tmp_path / "t.csv")
+
+
+ROWS: dict[str, tuple[dict[str, str], str]] = {
+    "score is none": ({"score": "nan"}, "row 1: scores that are not 3 numbers from 0 to 1"),
+    "score is endless": ({"score": "inf"}, "row 1: scores that are not"),
+    "score is above 1": ({"score": "1.5"}, "row 1: scores that are not"),
+    "no score": ({"score": ""}, "row 1: scores that are not"),
+    "score is text": ({"score": "high"}, "could not convert"),
+    "glimpse is negative": ({"glimpse_2": "-0.1"}, "row 1: scores that are not"),
+    "no glimpse": ({"glimpse_2": ""}, "could not convert"),
+    "rank 0": ({"rank": "0"}, "row 1: rank 0 where 1 is expected"),
+    "rank 2 first": ({"rank": "2"}, "row 1: rank 2 where 1 is expected"),
+    "rank is text": ({"rank": "first"}, "invalid literal"),
+    "rank of thousands of digits": ({"rank": "9" * 9000}, "digits"),
+    "no rank": ({"rank": ""}, "row 1: rank None where 1 is expected"),
+    "unknown status": ({"status": "eaten"}, "row 1: unknown status 'eaten'; accepted: ok, partial"),
+    "failed with tags": ({"status": "vanished"}, "row 1: rank 1 where none is expected"),
+    "reason of another status": ({"reason": "empty"}, "row 1: status 'ok' has no reason 'empty'"),
+    "label twice": ({"label": "fox"}, "row 2: a label that is there twice"),
+    "a name that no disk can hold": ({"video": "\\ud800"}, "can't encode"),
+    "video twice": ({"video": "a/0.mp4"}, "row 2: rank 1 where 2 is expected|a/0.mp4.*row 2"),
+    "time is none": ({"time_s": "nan"}, "row 1: a time or box that is none"),
+    "box outside": ({"box": "0,0,1,2"}, "row 1: a time or box"),
+    "box of three": ({"box": "0,0,1"}, "not enough values"),
+    "negative frames": ({"frames_used": "-2"}, "row 1: frames_used is no count"),
+    "half frames": ({"frames_used": "1.5"}, "invalid literal"),
+    "a huge cell": ({"message": "x" * 200_000}, "field larger than field limit"),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_that_we_would_not_write_are_refused(tmp_path: Path, name: str) -> None:
+    changes, words = ROWS[name]
+    path = tmp_path / "t.csv"
+    write_tags([by_hand(), FAILED], path, ABOUT)
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    rows[1] |= changes
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    with pytest.raises(UsageError, match=rf"t\.csv: not a tags file of rratag \(.*({words})") as caught:
+        read_tags(path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < len(str(tmp_path)) + 400
+
+
+def test_a_video_in_two_places_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    write_tags([by_hand(), FAILED], path, ABOUT)
+    header, failed, *tagged_rows = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([header, failed, *tagged_rows, failed]))
+    with pytest.raises(UsageError, match=r"video 'a/0\.mp4' is there twice"):
+        read_tags(path)
+
+
+def test_columns_in_another_order_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    write_tags([by_hand()], path, ABOUT)
+    path.write_text(path.read_text().replace("glimpse_1,glimpse_2", "glimpse_2,glimpse_1"))
+    with pytest.raises(
+        UsageError, match=r"columns 'video,.* instead of 'video,status,reason,rank,label,score,glimpse_1"
+    ):
+        read_tags(path)
+
+
+VALUES: dict[str, tuple[dict[str, Any], str]] = {
+    "rank of True": ({"rank": True}, "rank True where 1 is expected"),
+    "rank of text": ({"rank": "1"}, "rank '1' where 1 is expected"),
+    "score of text": ({"score": "0.5"}, "scores that are not 3 numbers"),
+    "score of True": ({"score": True}, "scores that are not"),
+    "score is none": ({"score": float("nan")}, "NaN is no number of JSON"),
+    "glimpses of another number": ({"glimpses": [0.5]}, "row 1: scores|row 2: scores"),
+    "glimpses of text": ({"glimpses": "ab"}, "scores that are not"),
+    "glimpses of a number": ({"glimpses": 3}, "not iterable"),
+    "label of a list": ({"label": ["cat"]}, "expected string"),
+    "time of text": ({"time_s": "1"}, "a time or box that is none"),
+    "box of texts": ({"box": ["0", "0", "1", "1"]}, "a time or box"),
+    "deep": ({"label": json.loads("[" * 40 + "]" * 40)}, "levels deep"),
+}
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+@pytest.mark.parametrize("name", VALUES)
+def test_values_of_other_types_are_refused(tmp_path: Path, name: str, suffix: str) -> None:
+    changes, words = VALUES[name]
+    write_tags([by_hand()], tmp_path / "t.json", ABOUT)
+    head = json.loads((tmp_path / "t.json").read_text())
+    (video,) = head.pop("videos")
+    video["tags"][0] |= changes
+    whole = json.dumps({**head, "videos": [video]})
+    (tmp_path / f"t{suffix}").write_text(whole if suffix == ".json" else f"{json.dumps(head)}\n{json.dumps(video)}\n")
+    with pytest.raises(UsageError, match=rf"not a tags file of rratag \(.*({words})"):
+        read_tags(tmp_path / f"t{suffix}")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_is_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(UsageError, match=r"cannot be read \(not a regular file\)"):
+        read_tags(tmp_path / "pipe.csv")
 
 
 def test_missing_file_is_one_line(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
         ("code", "not a checkpoint of rratag, or damaged"),
         ("version", "checkpoint version 99, this program reads 1"),
         ("half", "not a checkpoint of rratag, or damaged"),
-        ("empty state", "damaged; delete it to start afresh"),
+        ("empty state", r"damaged \(unexpected: its parts\); delete it to start afresh"),
         ("no run", "damaged; delete it to start afresh"),
     ],
 )

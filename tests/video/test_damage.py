@@ -53,6 +53,8 @@ def test_a_spoilt_packet_is_counted_and_right_pictures_stay_right(clips):
     result = run(path)
     assert (result.receipt.status, result.receipt.reason) in {("partial", "damaged"), ("partial", "frames")}
     assert 0 < result.receipt.frames_damaged <= 20
+    assert "[h264] " in result.receipt.message  # what the decoder said of it
+    assert len(result.receipt.message) < 700
     numbers = dict(zip(result.frame_index.tolist(), result.frames, strict=True))
     for index in [*range(20), *range(40, 80)]:
         assert clips.number(numbers[index]) == index
@@ -86,6 +88,21 @@ def test_a_spoilt_stream_without_time_stamps_is_doubted_from_there_on(clips):
     assert result.receipt.frames_damaged >= result.receipt.frames_decoded - 30
     for index, frame in zip(result.frame_index[:14], result.frames, strict=False):
         assert clips.number(frame) == index
+
+
+def test_a_decoder_that_leaves_pictures_out_without_a_word_is_found_out(clips, monkeypatch):
+    """Where frames are told apart by counting, a missing one would give all later ones another's place."""
+    path = clips.make("a.avi", "h264", num_frames=40)
+    real = decode._Feed.decode
+    monkeypatch.setattr(
+        decode._Feed, "decode", lambda feed, at, packet: real(feed, at, packet)[: 0 if at == 20 else 99]
+    )
+    found, notes = probe(path, MAX_PIXELS), Notes()
+    assert not found.timed
+    frames = {f.index: clips.number(f.image) for f in decode_in_order(found, np.arange(40), notes, MAX_PIXELS)}
+    wrong = {index for index, number in frames.items() if number != index}
+    assert wrong
+    assert wrong <= notes.damaged
 
 
 def test_key_frames_that_are_none_are_found_out(clips):

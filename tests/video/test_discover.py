@@ -148,6 +148,80 @@ def test_folders_that_link_to_each_other_end(tmp_path):
     assert ids(discover([str(tmp_path)])) == [f"{folder.name}/clip.mp4" for folder in folders]
 
 
+def test_stars_for_folders_end_where_links_lead_in_circles(tmp_path, monkeypatch):
+    """Each of 6 folders links to all: taken literally, ``**`` stands for 6^40 of their paths."""
+    folders = [tmp_path / f"{number}" for number in range(6)]
+    for folder in folders:
+        put(folder, "clip.mp4", ".hidden/clip.mp4")
+        for other in folders:
+            (folder / f"to_{other.name}").symlink_to(other)
+    monkeypatch.chdir(tmp_path)
+    expected = [f"{folder.name}/clip.mp4" for folder in folders]
+    assert ids(discover(["**/*.mp4"])) == expected
+    assert ids(discover([f"{tmp_path}/**/**/clip.*"])) == expected
+    assert len(ids(discover(["[2]/**/c*.mp4"]))) == 6
+    assert ids(discover(["**/to_3/*.mp4"])) == [f"{name}/to_3/clip.mp4" for name in range(6)]
+    found = discover(["**"])
+    assert (ids(found), refusals(found)) == (expected, [])
+
+
+def test_stars_for_folders_follow_links_and_match_what_the_rest_says(tmp_path):
+    put(tmp_path, "videos/a/x/1.mp4", "videos/b/2.mp4", "outside/x/3.mp4", "videos/x[1]/4.mp4")
+    (tmp_path / "videos/linked").symlink_to(tmp_path / "outside")
+    (tmp_path / "videos/linked_again").symlink_to(tmp_path / "outside")
+    videos = tmp_path / "videos"
+    assert ids(discover([f"{videos}/**/x/*.mp4"])) == ["a/x/1.mp4", "linked/x/3.mp4"]
+    assert ids(discover([f"{videos}/**/*.mp4"])) == ["a/x/1.mp4", "b/2.mp4", "linked/x/3.mp4", "x[1]/4.mp4"]
+    assert ids(discover([f"{videos}/**/x/**/*.mp4"])) == ["a/x/1.mp4", "linked/x/3.mp4"]
+    assert ids(discover([f"{videos}/**/"])) == ["a/x/1.mp4", "b/2.mp4", "linked/x/3.mp4", "x[1]/4.mp4"]
+    with pytest.raises(UsageError, match="matches nothing"):
+        discover([f"{videos}/**/5.mp4"])
+
+
+def test_other_files_are_counted_once(tmp_path):
+    put(tmp_path, "a.mp4", "notes.txt", "sub/b.mp4", "sub/notes.txt")
+    found = discover([str(tmp_path), str(tmp_path / "sub"), f"{tmp_path}/s*"])
+    assert (ids(found), found.num_other) == (["a.mp4", "sub/b.mp4"], 2)
+
+
+def test_a_folder_behind_more_links_than_the_system_follows_has_a_row(tmp_path):
+    outside = tmp_path / "outside"
+    put(outside, *(f"{number}/clip.mp4" for number in range(60)))
+    for number in range(59):
+        (outside / f"{number}/next").symlink_to(outside / f"{number + 1}")
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/start").symlink_to(outside / "0")
+    found = discover([str(tmp_path / "videos")])
+    depth = len(found.videos)
+    assert 20 <= depth < 60
+    ((video, status, reason),) = refusals(found)
+    assert (video, status, reason) == ("start" + depth * "/next", "unreadable", "broken_link")
+    # what another path leads to is not lost, so it has no row of that kind
+    (tmp_path / "videos/zzz").symlink_to(outside / f"{depth}")
+    found = discover([str(tmp_path / "videos")])
+    assert (len(found.videos), refusals(found)) == (60, [])
+
+
+def test_a_long_chain_of_links_is_gone_along_once(tmp_path, monkeypatch):
+    """3000 links, each to the one before it, and the last ones to a folder that nothing else leads to."""
+    put(tmp_path, "outside/a.mp4", "videos/b.mp4")
+    for number in range(3000):
+        (tmp_path / f"videos/{number}").symlink_to(f"{number - 1}" if number else tmp_path / "outside")
+    calls = []
+    readlink = os.readlink
+    monkeypatch.setattr(os, "readlink", lambda path: calls.append(path) or readlink(path))
+    found = discover([str(tmp_path / "videos")])
+    assert (ids(found), refusals(found), found.num_other) == (["0/a.mp4", "b.mp4"], [], 3000 - 40)
+    assert 2900 < len(calls) <= 3000
+
+
+def test_a_long_line_of_what_is_no_list_is_cut(tmp_path):
+    (tmp_path / "list.txt").write_bytes(b"\xff" * 100_000)
+    with pytest.raises(UsageError, match="does not exist") as caught:
+        discover([str(tmp_path / "list.txt")])
+    assert len(str(caught.value)) < 1000
+
+
 def test_what_is_no_file_gets_a_row_and_is_never_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
     os.mkfifo(tmp_path / "pipe.txt")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import math
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +19,9 @@ import av
 import numpy as np
 import pytest
 
-from rratag.errors import UsageError
+from rratag.errors import StoppedError, UsageError
 from rratag.records import Video
+from rratag.video import pool as pool_module
 from rratag.video.plan import Sampling
 from rratag.video.pool import Decoded, DecodePool, PoolOptions
 
@@ -39,13 +42,24 @@ def probe(path, max_pixels, beat=lambda: None):
         while True:
             beat()
             time.sleep(0.01)
+    if name.startswith("killed"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if name.startswith("starved"):
+        ballast = b"x" * (400 << 20)
+        for _ in range(10):
+            beat()
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if name.startswith("swapped"):
+        os.unlink(path)
+        os.mkfifo(path)
     if name.startswith("fat"):
         ballast = bytearray(b"x" * (400 << 20))
         time.sleep(600)
     if name.startswith("edited"):
         os.utime(path, ns=(time.time_ns(), time.time_ns()))
-    if name.startswith("once_edited"):
-        pass
+    if name.startswith("fleeting"):
+        raise FileNotFoundError(2, "No such file or directory")
     if name.startswith("bug"):
         raise ValueError("line one\\nline two \\x1b[31m")
     return real(path, max_pixels, beat)
@@ -255,9 +269,83 @@ def test_a_worker_that_crashes_is_replaced_and_the_file_named(clips, hooked):
     assert results[1].frames == []
 
 
+def test_a_killed_worker_is_named_honestly(clips, hooked):
+    for name in ["killed.mp4", "starved.mp4", "after.mp4"]:
+        clips.make(name, num_frames=5)
+    killed, starved, after = run(clips.folder, ["killed.mp4", "starved.mp4", "after.mp4"], max_memory_bytes=700 << 20)
+    assert (killed.receipt.status, killed.receipt.reason) == ("decoder_crashed", "signal")
+    assert "SIGKILL" in killed.receipt.message
+    assert (starved.receipt.status, starved.receipt.reason) == ("out_of_memory", "limit")
+    assert "SIGKILL" in starved.receipt.message
+    assert after.receipt.status == "ok"
+
+
+def test_a_worker_that_dies_between_videos_costs_no_video(clips):
+    """Killed from outside after each result: the next video finds another worker."""
+    names = [f"{number}.mp4" for number in range(5)]
+    for name in names:
+        clips.make(name, num_frames=5)
+    before = children()
+    with DecodePool(options(), Sampling(frames=5), np.copy, never) as pool:
+        statuses = []
+        for result in pool.run(as_videos(clips.folder, names)):
+            statuses.append(result.receipt.status)
+            for pid in children() - before:
+                os.kill(pid, signal.SIGKILL)
+    assert statuses == ["ok"] * 5
+
+
+def test_workers_are_replaced_after_some_videos(clips):
+    names = [f"{number}.mp4" for number in range(7)]
+    for name in names:
+        clips.make(name, num_frames=5)
+    before, seen = children(), set()
+
+    def convert(image: np.ndarray) -> np.ndarray:
+        seen.update(children() - before)
+        return image.copy()
+
+    results = run(clips.folder, names, convert, videos_per_worker=3)
+    assert len(seen) == 3
+    assert [[clips.number(frame) for frame in result.frames] for result in results] == [[0, 1, 2, 3, 4]] * 7
+
+
+@pytest.mark.parametrize(("num_failures", "starts"), [(2, True), (3, False)])
+def test_a_worker_that_does_not_start_is_tried_again(clips, tmp_path, monkeypatch, num_failures, starts):
+    folder = tmp_path / "hook"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(f"""
+import os, sys
+if sys.argv[:1] == ["-c"] and len(os.listdir({str(folder)!r})) < 1 + {num_failures}:
+    open(os.path.join({str(folder)!r}, f"{{os.getpid()}}.failed"), "w").close()
+    sys.stderr.write("no room")
+    os._exit(1)
+""")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(Path(__file__).parents[2])]))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setattr(pool_module, "START_PAUSE_S", 0.01)
+    clips.make("a.mp4", num_frames=5)
+    if starts:
+        assert run(clips.folder, ["a.mp4"])[0].receipt.status == "ok"
+    else:
+        with pytest.raises(StoppedError, match="did not start, 3 times: no room"):
+            run(clips.folder, ["a.mp4"])
+
+
+def test_no_file_may_take_hours(clips):
+    """A terabyte is allowed a day by its size alone; the limit of all limits stands."""
+    pool = DecodePool(options(), Sampling(), np.copy, never)
+    driver = pool_module._Driver(pool_module._Run(pool), pool)
+    assert driver._time_exceeded(spent=7100, silent=0, allowed=1e6) is None
+    outcome = driver._time_exceeded(spent=7300, silent=0, allowed=1e6)
+    assert (outcome.status, outcome.reason) == ("timed_out", "limit")
+    assert driver._time_exceeded(spent=70, silent=0, allowed=60).status == "timed_out"
+
+
 @pytest.mark.parametrize(
     ("name", "limits", "expected"),
     [
+        ("swapped.mp4", {"no_progress_s": 0.4}, ("timed_out", "no_progress")),
         ("loop.mp4", {"deadline_s": 0.4}, ("timed_out", "limit")),
         ("hang.mp4", {"no_progress_s": 0.4}, ("timed_out", "no_progress")),
         ("fat.mp4", {"max_memory_bytes": 300 << 20}, ("out_of_memory", "limit")),
@@ -273,11 +361,48 @@ def test_limits_hold(clips, hooked, name, limits, expected):
     assert good.receipt.status == "ok"
 
 
+@pytest.mark.parametrize(
+    ("name", "limits"), [("loop.mp4", {"deadline_s": math.inf}), ("hang.mp4", {"no_progress_s": math.inf})]
+)
+def test_without_the_watchdog_a_hang_would_last(clips, hooked, name, limits):
+    """The very files of `test_limits_hold`: with that limit alone switched off, nothing ends them."""
+    clips.make(name, num_frames=5)
+    reached, results = threading.Event(), []
+
+    def is_known(_: str) -> bool:
+        reached.set()  # read, and about to be decoded
+        return False
+
+    pool = DecodePool(options(**limits), Sampling(), np.copy, is_known)
+    running = threading.Thread(target=lambda: results.append(_one_or_none(pool, as_videos(clips.folder, [name]))))
+    running.start()
+    assert reached.wait(30)
+    running.join(2.0)  # five times the limit under which `test_limits_hold` sees it end
+    assert running.is_alive()
+    pool.close()
+    running.join(30)
+    assert not running.is_alive()
+    assert results == [None]
+
+
+def _one_or_none(pool: DecodePool, videos: list[Video]) -> Decoded | None:
+    try:
+        return next(pool.run(videos))
+    except ValueError:  # the pool was closed
+        return None
+
+
 def test_a_file_that_changes_while_it_is_read(clips, hooked):
     clips.make("edited.mp4", num_frames=5)
     (result,) = run(clips.folder, ["edited.mp4"])
     assert result.receipt.status == "changed_while_read"
     assert result.frames == []
+
+
+def test_a_file_that_goes_away_while_it_is_read(clips, hooked):
+    clips.make("fleeting.mp4", num_frames=5)
+    (result,) = run(clips.folder, ["fleeting.mp4"])
+    assert (result.receipt.status, result.receipt.reason) == ("vanished", "")
 
 
 def test_what_a_decoder_throws_is_one_printable_line(clips, hooked):

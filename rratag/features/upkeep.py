@@ -1,0 +1,182 @@
+"""Keeping a cache in order: what is damaged, what nobody needs, what a killed run left. Imports no torch.
+
+Nothing here removes anything by itself: lists come out, the command line asks, then :func:`remove` acts.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rratag import files, untrusted
+from rratag.errors import CacheError, DamagedError
+from rratag.features.catalog import Catalog
+from rratag.features.spec import digest
+from rratag.features.store import KEY_DIGITS, FeatureStore, SpecStore
+
+MAX_CONFIG = 2**24
+LEFTOVER_S = 3600.0
+"""A temporary file older than this (seconds) belongs to no run that still lives: writing one takes moments."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One features file: `problem` is empty if all is well; `videos` are the paths that hold this content."""
+
+    path: Path
+    problem: str
+    videos: list[str]
+    moved_to: Path | None = None
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A file that may go, why, and its size in bytes."""
+
+    path: Path
+    why: str
+    size: int
+
+
+def verify(store: FeatureStore) -> Iterator[Checked]:
+    """Read every features file whole; what is damaged is set aside, so that the next run makes it again.
+
+    A file that cannot be judged here (no right to read it, a newer format) is reported and left where it is.
+
+    Raises
+    ------
+    StoppedError
+        If a damaged file cannot be moved.
+    """
+    names = _names(Catalog(store.cache))
+    for spec in store.specs():
+        for key in spec.keys():  # noqa: SIM118 - a store is no dict
+            try:
+                spec.check(key)
+            except DamagedError as error:
+                yield Checked(spec.path(key), str(error), names[key], spec.set_aside(key))
+            except CacheError as error:
+                yield Checked(spec.path(key), str(error), names[key])
+            else:
+                yield Checked(spec.path(key), "", names[key])
+
+
+def count(store: FeatureStore) -> int:
+    """Features files in the cache."""
+    return sum(len(spec.keys()) for spec in store.specs())
+
+
+def _names(catalog: Catalog) -> defaultdict[str, list[str]]:
+    """Paths by the key of their content."""
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    for listing in catalog.all():
+        for entry in listing.entries:
+            path = str(listing.root / entry.id)
+            if entry.key and path not in names[entry.key]:
+                names[entry.key].append(path)
+    return names
+
+
+def unknown(store: FeatureStore) -> list[Removal]:
+    """Features, and notes of failures, of content that no listing knows: its videos changed or left their folders.
+
+    Raises
+    ------
+    CacheError
+        If a listing is damaged: what it knew would seem unknown.
+    """
+    catalog = Catalog(store.cache)
+    listings = [*catalog.all(), *catalog.unfinished()]
+    known = {entry.sha256[:KEY_DIGITS] for listing in listings for entry in listing.entries}
+    for path in catalog.damaged():
+        raise CacheError(f"{path}: a damaged listing; run rratag extract on its folder again, then delete this file")
+    removals = []
+    for spec in store.specs():
+        paths = [spec.path(key) for key in spec.keys()]  # noqa: SIM118 - a store is no dict
+        for path in [*paths, *sorted(spec.failures.glob("*.json"))]:
+            if path.stem not in known:
+                removals.append(_removal(path, "no scanned folder holds this content"))
+    return removals
+
+
+def unused(store: FeatureStore, models: Path) -> list[Removal]:
+    """Features of specs that no model below the folder `models` was trained on; none if there is no model at all."""
+    needed = _meanings(models)
+    if not needed:
+        return []
+    return [
+        _removal(path, f"no model in {models} uses features of spec {spec.folder.name}")
+        for spec in store.specs()
+        if spec.spec.meaning_digest not in needed
+        for path in _below(spec)
+    ]
+
+
+def leftovers(store: FeatureStore) -> list[Removal]:
+    """What killed runs left and what `verify` set aside: nothing that any run would read."""
+    now = time.time()
+    removals = [
+        _removal(path, "left by a run that was killed")
+        for path in sorted(store.cache.rglob(f"{files.TEMPORARY_PREFIX}*"))
+        # a clock that was set back gives files of the future: those are old, too
+        if abs(now - path.lstat().st_mtime) > LEFTOVER_S
+    ]
+    for spec in store.specs():
+        removals += [_removal(path, "damaged, set aside") for path in sorted(spec.damaged.glob("*.h5"))]
+    return removals
+
+
+def remove(removals: Iterable[Removal]) -> tuple[int, int]:
+    """Delete the files and the folders they leave empty; how many files went, and their bytes.
+
+    Raises
+    ------
+    CacheError
+        If one cannot be deleted; those before it are gone.
+    """
+    number = size = 0
+    for removal in removals:
+        try:
+            removal.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise CacheError(f"{removal.path}: cannot be deleted ({error.strerror})") from error
+        number, size = number + 1, size + removal.size
+        _remove_if_empty(removal.path.parent)
+    return number, size
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Remove `ab`, `failed` or `damaged`, and a spec's folder that holds nothing but its ``spec.json``."""
+    try:
+        os.rmdir(folder)
+        if os.listdir(folder.parent) == ["spec.json"]:
+            (folder.parent / "spec.json").unlink()
+            os.rmdir(folder.parent)
+    except OSError:
+        pass  # not empty, or another run was faster: it stays
+
+
+def _removal(path: Path, why: str) -> Removal:
+    try:
+        return Removal(path, why, path.lstat().st_size)
+    except FileNotFoundError:
+        return Removal(path, why, 0)
+
+
+def _below(spec: SpecStore) -> list[Path]:
+    return [spec.path(key) for key in spec.keys()] + sorted(spec.failures.glob("*.json"))  # noqa: SIM118
+
+
+def _meanings(models: Path) -> set[str]:
+    """Digests of what the features of each model mean."""
+    found = set()
+    for path in models.glob("*/config.json"):
+        try:
+            found.add(digest(untrusted.read_json(path, MAX_CONFIG)["meaning"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CacheError(f"{path}: cannot be read ({error}); mend or remove this model first") from error
+    return found

@@ -1,0 +1,102 @@
+"""What damaged files once led to, each by the smallest file that shows it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import CommandLine, ToyCache
+
+LONG = "x" * 100_000
+
+
+def change(path: Path, **values: Any) -> None:
+    """Set `values` in the JSON object at `path`."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def one_short_line(cli: CommandLine, code: int, *arguments: object) -> str:
+    """What the tool says when it stops with `code`: one line that a screen can hold."""
+    ran = cli(*arguments)
+    ran.says_one_line(code)
+    assert len(ran.err) < 2000
+    return ran.err
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("sha256", True), ("sha256", 5), ("id", ["a"]), ("size", "x"), ("mtime_ns", None)]
+)
+def test_a_listing_with_a_value_of_another_type_is_taken_for_none(
+    name: str, value: object, cli: CommandLine, toy_cache: ToyCache
+) -> None:
+    toy_cache.fill(["red/0.mp4", "blue/0.mp4"])
+    (listing,) = (toy_cache.cache / "roots").glob("*.json")
+    content = json.loads(listing.read_text())
+    content["videos"][0][name] = value
+    listing.write_text(json.dumps(content))
+    assert "no extracted videos" in one_short_line(cli, 1, "train", "--cache", toy_cache.cache)
+    assert cli("cache", "ls", "--cache", toy_cache.cache, "--json").json["roots"] == []
+
+
+@pytest.mark.parametrize("changed", [{"spec": 7}, {"spec": ["a"]}, {"when": 1}])
+def test_a_listing_of_another_kind_is_taken_for_none(
+    changed: dict[str, object], cli: CommandLine, toy_cache: ToyCache
+) -> None:
+    toy_cache.fill(["red/0.mp4"])
+    (listing,) = (toy_cache.cache / "roots").glob("*.json")
+    change(listing, **changed)
+    assert "no extracted videos" in one_short_line(cli, 1, "train", "--cache", toy_cache.cache)
+
+
+def test_a_listing_of_brackets_is_taken_for_none(cli: CommandLine, toy_cache: ToyCache) -> None:
+    toy_cache.fill(["red/0.mp4"])
+    (listing,) = (toy_cache.cache / "roots").glob("*.json")
+    listing.write_text("[" * 100_000)
+    assert "no extracted videos" in one_short_line(cli, 1, "train", "--cache", toy_cache.cache)
+
+
+def test_what_is_wrong_with_labels_is_said_in_a_short_line(cli: CommandLine, toy_cache: ToyCache) -> None:
+    toy_cache.fill_classes(2)
+    for content in (
+        f"video,{LONG}\n",
+        f"video,label,split\nred/0.mp4,red,{LONG}\n",
+        f"video,label,start_s\nred/0.mp4,a,{LONG}\n",
+    ):
+        Path("labels.csv").write_text(content)
+        one_short_line(cli, 1, "train", "--cache", toy_cache.cache, "--labels", "labels.csv")
+
+
+def test_what_is_wrong_with_tags_is_said_in_a_short_line(cli: CommandLine) -> None:
+    Path("tags.csv").write_text(f"video,{LONG}\n")
+    one_short_line(cli, 2, "evaluate", "tags.csv")
+    Path("tags.json").write_text(json.dumps({"format": "rratag-tags", "version": LONG}))
+    one_short_line(cli, 2, "evaluate", "tags.json")
+
+
+def test_a_model_whose_numbers_are_none_of_json_is_refused(cli: CommandLine, toy_cache: ToyCache) -> None:
+    toy_cache.fill_classes(3)
+    assert cli("train", "--cache", toy_cache.cache, "--epochs", 1, "--out", "model").code == 0
+    meaning = json.loads(Path("model/config.json").read_text())["meaning"]
+    change(Path("model/config.json"), meaning={**meaning, "channels": float("nan")})
+    Path("a.mp4").write_bytes(b"x")
+    assert "config.json" in one_short_line(cli, 1, "predict", "a.mp4", "--model", "model")
+    change(Path("model/config.json"), meaning={**meaning, "input_size": float("inf")})
+    assert "config.json" in one_short_line(cli, 1, "predict", "a.mp4", "--model", "model")
+
+
+@pytest.mark.parametrize("name", ["rratag-cache.json", "*/spec.json"])
+def test_a_cache_of_brackets_is_no_crash(name: str, cli: CommandLine, toy_cache: ToyCache) -> None:
+    toy_cache.fill(["red/0.mp4"])
+    (path,) = toy_cache.cache.glob(name)
+    path.write_text("[" * 100_000)
+    ran = cli("cache", "ls", "--cache", toy_cache.cache)
+    assert ran.code in (0, 1)
+    assert path.name in ran.err
+
+
+def test_settings_of_brackets_are_refused(cli: CommandLine) -> None:
+    Path("rratag.toml").write_text("cache = " + "[" * 100_000 + "]" * 100_000)
+    assert "rratag.toml" in one_short_line(cli, 2, "cache", "ls")
