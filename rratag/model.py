@@ -382,9 +382,10 @@ def _swap(new: Path, folder: Path) -> None:
 
 
 def _keep_others(previous: Path, folder: Path) -> None:
-    """Move what a user put beside the model."""
+    """Move what a user put beside the model; what stands there already was put there later."""
     for path in previous.iterdir():
-        if path.name not in MODEL_FILES and not path.name.startswith(files.TEMPORARY_PREFIX):
+        ours = path.name in MODEL_FILES or path.name.startswith(files.TEMPORARY_PREFIX)
+        if not ours and not (folder / path.name).exists():
             os.replace(path, folder / path.name)
 
 

@@ -11,8 +11,8 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
-from datetime import datetime, timezone
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +64,15 @@ class Listing:
     spec: str
     request: dict[str, Any]
     entries: list[Entry]
-    when: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="microseconds"))
+    when: str = field(default_factory=lambda: _now())
 
     def ids_to_keys(self) -> dict[str, str]:
         """Ids of the videos that have features, with their keys, sorted by id."""
         return {entry.id: entry.key for entry in sorted(self.entries, key=lambda entry: entry.id) if entry.key}
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
 
 
 class Catalog:
@@ -78,8 +82,14 @@ class Catalog:
         self.folder = cache / "roots"
 
     def write(self, listing: Listing, *, part: bool = False) -> None:
-        """Replace the listing of this root and command; `part` keeps that of an unfinished run beside it."""
+        """Replace the listing of this root and command; `part` keeps that of an unfinished run beside it.
+
+        A finished one is newer than all there are, even where the clock was set back: the newest is what `train` reads.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
+        newest = "" if part else max((one.when for one in self.all()), default="")
+        if listing.when <= newest:
+            listing = replace(listing, when=_later(newest))
         path = self._path(listing.root, listing.command, part=part)
         files.write_atomically(path, json.dumps(_to_json(listing), ensure_ascii=True).encode())
         if not part:
@@ -138,6 +148,14 @@ class Catalog:
 
     def _path(self, root: Path, command: str, *, part: bool) -> Path:
         return self.folder / _name(root, command, part=part)
+
+
+def _later(when: str) -> str:
+    """The shortest while after `when`; now, if that is no time."""
+    try:
+        return (datetime.fromisoformat(when) + timedelta(microseconds=1)).isoformat(timespec="microseconds")
+    except (ValueError, OverflowError):
+        return _now()
 
 
 def _name(root: Path, command: str, *, part: bool = False) -> str:

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -243,7 +243,7 @@ class SpecStore:
             "picture_width": receipt.width,
             "picture_height": receipt.height,
             "rotation": receipt.rotation,
-            "libraries": json.dumps({name: version(name) for name in ("h5py", "numpy", "torch", "av")}),
+            "libraries": _libraries(),
         }
 
     def header(self, key: str) -> Header:
@@ -345,6 +345,10 @@ class JoinedStores:
     def __init__(self, stores: Sequence[SpecStore]) -> None:
         self.stores = list(stores)
 
+    def has(self, key: str) -> bool:
+        """Whether any of the stores has the features of `key`."""
+        return any(store.has(key) for store in self.stores)
+
     def holder(self, key: str) -> SpecStore:
         """The first store that has `key`; the first of all if none has."""
         return next((store for store in self.stores if store.has(key)), self.stores[0])
@@ -356,6 +360,11 @@ class JoinedStores:
     def read(self, key: str, frames: Sequence[int] | None = None) -> Features:
         """See :meth:`SpecStore.read`."""
         return self.holder(key).read(key, frames)
+
+
+@lru_cache(maxsize=1)
+def _libraries() -> str:
+    return json.dumps({name: version(name) for name in ("h5py", "numpy", "torch", "av")})
 
 
 class _Reading:
@@ -370,6 +379,10 @@ class _Reading:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, FileNotFoundError):
             raise DamagedError(f"{self.path}: missing; run: rratag extract FOLDER") from error
+        if isinstance(error, BlockingIOError):
+            raise CacheError(
+                f"{self.path}: another program holds a lock on it; set HDF5_USE_FILE_LOCKING=FALSE"
+            ) from error
         if isinstance(error, PermissionError):
             raise CacheError(f"{self.path}: cannot be read ({error.strerror}); change its rights") from error
         if isinstance(error, NewerFormatError):

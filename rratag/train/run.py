@@ -73,24 +73,56 @@ def load_training_data(store: FeatureStore, roots: Sequence[Path], options: Labe
         If the labels cannot be used.
     """
     listings = find_listings(store, roots)
-    ids_to_keys = _merged(listings)
+    stores = JoinedStores(open_stores(store, listings[0].spec) or [store.open_spec(listings[0].spec)])
+    ids_to_keys, lost = _present(_merged(listings), stores)
     labelled = label(ids_to_keys, options)
     # only classes that training sees can be learnt: a class of unlabelled or other parts has no number
     shares = {"train": 1 - options.validation_split - options.test_split, "validation": options.validation_split}
     if options.test_split:
         shares["test"] = options.test_split
     divided = split(labelled.instances, {part: share for part, share in shares.items() if share > 0}, options.seed)
-    stores = open_stores(store, listings[0].spec) or [store.open_spec(listings[0].spec)]
     return TrainingData(
-        JoinedStores(stores),
-        stores[0].spec,
-        {name: listings[0].request[name] for name in RECIPE},
+        stores,
+        stores.stores[0].spec,
+        _recipe(listings[0]),
         [listing.root for listing in listings],
         divided.instances,
         class_names(divided.instances),
         labelled.missing,
-        divided.warnings,
+        [*lost, *divided.warnings],
     )
+
+
+def _present(ids_to_keys: dict[str, str], store: JoinedStores) -> tuple[dict[str, str], list[str]]:
+    """Videos whose features are still there, and a line about the others.
+
+    Raises
+    ------
+    CacheError
+        If none is.
+    """
+    present = {video: key for video, key in ids_to_keys.items() if store.has(key)}
+    lost = len(ids_to_keys) - len(present)
+    if not present:
+        raise CacheError(f"the features of all {lost} videos have gone; run: rratag extract FOLDER")
+    if not lost:
+        return present, []
+    return present, [f"{lost} of {len(ids_to_keys)} videos are left out: their features have gone; extract them again"]
+
+
+def _recipe(listing: Listing) -> dict[str, Any]:
+    """How the features of a listing are extracted again.
+
+    Raises
+    ------
+    CacheError
+        If the listing does not say.
+    """
+    try:
+        return {name: listing.request[name] for name in RECIPE}
+    except KeyError as error:
+        said = f"its listing does not say how it was extracted ({error})"
+        raise CacheError(f"{listing.root}: {said}; run: rratag extract {listing.root}") from error
 
 
 def find_listings(store: FeatureStore, roots: Sequence[Path]) -> list[Listing]:

@@ -11,6 +11,7 @@ import pytest
 
 from rratag.data.labels import from_csv
 from rratag.errors import CacheError, LabelError, UsageError
+from rratag.features.catalog import Catalog
 from rratag.features.spec import Spec
 from rratag.features.store import FeatureStore
 from rratag.model import LABELS_FILE, load_model
@@ -136,6 +137,27 @@ def test_nothing_to_train_on(toy_cache: ToyCache) -> None:
         data_of(toy_cache)
     with pytest.raises(LabelError, match="no video has features"):
         load_training_data(FeatureStore(toy_cache.cache), [toy_cache.root], LabelOptions())
+
+
+def test_videos_whose_features_have_gone_are_left_out_and_counted(toy_cache: ToyCache) -> None:
+    store = toy_cache.fill_classes()
+    store.path(toy_cache.key("red/0.mp4")).unlink()
+    data = load_training_data(toy_cache.store, [], LabelOptions())
+    assert "red/0.mp4" not in {one.video for one in data.instances}
+    assert data.warnings[0].startswith("1 of 24 videos are left out: their features have gone")
+    for path in store.folder.glob("??/*.h5"):
+        path.unlink()
+    with pytest.raises(CacheError, match="the features of all 24 videos have gone; run: rratag extract"):
+        load_training_data(toy_cache.store, [], LabelOptions())
+
+
+def test_a_listing_that_does_not_say_how_it_was_extracted_is_one_line(toy_cache: ToyCache) -> None:
+    toy_cache.fill_classes()
+    catalog = Catalog(toy_cache.cache)
+    (listing,) = catalog.all()
+    catalog.write(replace(listing, request={"backbone": "toy"}))
+    with pytest.raises(CacheError, match="does not say how it was extracted"):
+        load_training_data(toy_cache.store, [], LabelOptions())
 
 
 def test_a_saved_run_says_what_was_done(toy_cache: ToyCache, tmp_path: Path) -> None:
