@@ -50,6 +50,19 @@ _PARAMETER = "torch._utils _rebuild_parameter"
 _LEGACY_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
 
+def check_sums(path: Path) -> None:
+    """Refuse an archive of ours in which a record is not what its checksum says.
+
+    Raises
+    ------
+    ValueError
+        Naming the record.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if wrong := archive.testzip():
+            raise ValueError(f"checksum of record {shown(wrong)} is wrong")
+
+
 def load_torch(path: Path) -> Any:
     """What ``torch.save`` wrote, on the CPU: dicts, lists, tuples, strings, numbers, None and dense tensors.
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
+import torch
 
-from tests.conftest import CommandLine, ToyCache
+from rratag.errors import ModelError
+from rratag.train.checkpoint import read_checkpoint, write_checkpoint
+from rratag.video.gate import Refused
+from rratag.video.probe import probe
+from tests.conftest import CommandLine, ToyCache, coloured
 
 LONG = "x" * 100_000
 
@@ -100,3 +107,36 @@ def test_a_cache_of_brackets_is_no_crash(name: str, cli: CommandLine, toy_cache:
 def test_settings_of_brackets_are_refused(cli: CommandLine) -> None:
     Path("rratag.toml").write_text("cache = " + "[" * 100_000 + "]" * 100_000)
     assert "rratag.toml" in one_short_line(cli, 2, "cache", "ls")
+
+
+def test_a_marker_of_another_version_is_refused_in_a_short_line(cli: CommandLine, toy_cache: ToyCache) -> None:
+    toy_cache.fill(["red/0.mp4"])
+    change(toy_cache.cache / "rratag-cache.json", version=LONG)
+    assert "upgrade" in one_short_line(cli, 1, "cache", "ls", "--cache", toy_cache.cache)
+
+
+def test_a_checkpoint_with_a_wrong_bit_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    write_checkpoint(path, {"seed": 1}, {"weights": torch.ones(1000)})
+    content = bytearray(path.read_bytes())
+    content[content.index(struct.pack("<8f", *[1.0] * 8)) + 400] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match="damaged"):
+        read_checkpoint(path, {"seed": 1})
+
+
+def test_what_a_demuxer_calls_not_permitted_is_a_damaged_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.wmv"
+    with av.open(str(path), "w", container_options={"fflags": "+bitexact"}) as file:
+        stream = file.add_stream("wmv2", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 80, 48, "yuv420p"
+        for picture in coloured("red", 1):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        file.mux(stream.encode(None))
+    content = bytearray(path.read_bytes())
+    # the first bytes of the kind of stream in the stream properties: FFmpeg answers EPERM to a kind it does not know
+    content[content.index(bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b"))] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(Refused) as caught:
+        probe(path, 8192 * 8192)
+    assert caught.value.fault.status == "unreadable"

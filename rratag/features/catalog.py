@@ -87,7 +87,8 @@ class Catalog:
         A finished one is newer than all there are, even where the clock was set back: the newest is what `train` reads.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        newest = "" if part else max((one.when for one in self.all()), default="")
+        others = (one for one in self.all() if (one.root, one.command) != (listing.root, listing.command))
+        newest = "" if part else max((one.when for one in others), default="")
         if listing.when <= newest:
             listing = replace(listing, when=_later(newest))
         path = self._path(listing.root, listing.command, part=part)

@@ -34,6 +34,7 @@ from rratag.features.h5 import (
 )
 from rratag.features.spec import Spec
 from rratag.records import Receipt
+from rratag.untrusted import shown
 
 __all__ = [
     "COMPRESSIONS",
@@ -83,7 +84,7 @@ class FeatureStore:
             raise CacheError(f"{marker}: not a feature cache of rratag; choose another --cache")
         if found.get("version") != VERSION:
             raise CacheError(
-                f"{cache}: cache format version {found.get('version')!r}, this program reads {VERSION};"
+                f"{cache}: cache format version {shown(found.get('version'))}, this program reads {VERSION};"
                 " upgrade rratag or choose another --cache"
             )
 

@@ -61,6 +61,7 @@ def read_checkpoint(path: Path, run: dict[str, Any]) -> dict[str, Any] | None:
     """
     try:
         found = tensorfile.load_torch(path)
+        tensorfile.check_sums(path)
     except FileNotFoundError:
         return None
     except OSError as error:

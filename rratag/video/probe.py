@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rratag.video.complaints import refused_size
-from rratag.video.gate import Refused, open_without_waiting, read_head
+from rratag.video.gate import Refused, gate, open_without_waiting, read_head
 from rratag.video.packets import NO_PTS, Packets, list_packets
 
 logger = logging.getLogger(__name__)
@@ -121,8 +121,9 @@ def opened(path: Path, max_pixels: int) -> Iterator[Any]:
             str(path), options=decoder_options(max_pixels), container_options=options, metadata_errors="replace"
         )
     except (FileNotFoundError, PermissionError) as error:
-        status = "vanished" if isinstance(error, FileNotFoundError) else "permission_denied"
-        raise Refused(status, message=str(error.strerror)) from error
+        # FFmpeg also says so of damaged content; the gate asks the system
+        fault = gate(path)
+        raise (_open_refusal(path, error) if fault is None else Refused(*astuple(fault))) from error
     except av.FFmpegError as error:
         raise _open_refusal(path, error) from error
     with container:

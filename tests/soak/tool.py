@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -27,6 +26,7 @@ LONGEST_LINE = 5000
 """Characters of a line on stderr; a message quotes what it found, but not whole files."""
 MOST_LINES = 40
 """Lines on stderr: at most 20 videos are named, and a few lines stand around them."""
+LOOK_S = 0.02
 SPARE_BYTES = 4 << 30
 """Address space that a trial in a process of its own may take beyond what it was born with."""
 
@@ -68,21 +68,25 @@ def run_process(command: Sequence[object], folder: Path, *, limit_s: float) -> E
             stderr=err,
             start_new_session=True,
         )
-        late = threading.Event()
-        timer = threading.Timer(limit_s, _kill, (process.pid, late))
-        timer.start()
-        _, status, usage = os.wait4(process.pid, 0)  # unlike Popen.wait it says what the process took
-        timer.cancel()
-        process.returncode = os.waitstatus_to_exitcode(status)
+        peak, late = 0, False
+        # not what wait4 says: that includes what this process was when it forked
+        while process.poll() is None:
+            peak = max(peak, _peak_mib(process.pid))
+            if time.monotonic() - started > limit_s and not late:
+                late = True
+                os.killpg(process.pid, signal.SIGKILL)
+            time.sleep(LOOK_S)
         texts = [_text(file) for file in (out, err)]
-    code = None if late.is_set() else process.returncode
-    return Ended(code, *texts, time.monotonic() - started, usage.ru_maxrss // 1024)
+    return Ended(None if late else process.returncode, *texts, time.monotonic() - started, peak)
 
 
-def _kill(pid: int, late: threading.Event) -> None:
-    with contextlib.suppress(ProcessLookupError):  # it ended just now
-        os.killpg(pid, signal.SIGKILL)
-        late.set()
+def _peak_mib(pid: int) -> int:
+    """Most memory that a process has had at a time; 0 if it has just ended."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) >> 10
+    return 0
 
 
 def _text(file: tempfile._TemporaryFileWrapper[bytes]) -> str:
