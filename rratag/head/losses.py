@@ -17,15 +17,19 @@ from torch.nn import functional
 
 from rratag.errors import UsageError
 
-LossFunction = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
+LossFunction = Callable[[Tensor, Tensor, "Tensor | None", "Tensor | None"], Tensor]
 
 
-def concatenation_loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+def concatenation_loss(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, glimpse_weights: Tensor | None = None
+) -> Tensor:
     """Cross entropy of the summed logits, L_c (Eq. 4). See :class:`Loss` for the arguments."""
     return functional.cross_entropy(logits.sum(1), labels, class_weights)
 
 
-def individual_loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+def individual_loss(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, glimpse_weights: Tensor | None = None
+) -> Tensor:
     """Sum over glimpses of each glimpse's cross entropy, L_i (Eq. 5). See :class:`Loss` for the arguments.
 
     Notes
@@ -36,14 +40,19 @@ def individual_loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None
     return K * functional.cross_entropy(logits.flatten(0, 1), labels.repeat_interleave(K), class_weights)
 
 
-def ensemble_loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+def ensemble_loss(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, glimpse_weights: Tensor | None = None
+) -> Tensor:
     """Cross entropy of the mean glimpse distribution, L_e (Eq. 6). See :class:`Loss` for the arguments.
 
     Notes
     -----
-    Log of a mean of probabilities, by logsumexp over glimpses minus log K: what underflows keeps its gradient.
+    Log of a mean of probabilities, by logsumexp over glimpses plus the log of their weights (1/K each): what underflows
+    keeps its gradient.
     """
-    log_mean = logits.log_softmax(-1).logsumexp(1) - math.log(logits.shape[1])  # (B, num_classes)
+    K = logits.shape[1]
+    log_weights = logits.new_full((K,), -math.log(K)) if glimpse_weights is None else glimpse_weights.log()
+    log_mean = (logits.log_softmax(-1) + log_weights.unsqueeze(-1)).logsumexp(1)  # (B, num_classes)
     return functional.nll_loss(log_mean, labels, class_weights)
 
 
@@ -64,7 +73,13 @@ class Loss:
 
     terms: tuple[tuple[str, float], ...]
 
-    def __call__(self, logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    def __call__(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        class_weights: Tensor | None = None,
+        glimpse_weights: Tensor | None = None,
+    ) -> Tensor:
         """Weighted sum of the terms.
 
         Parameters
@@ -72,6 +87,7 @@ class Loss:
         logits : (B, K, num_classes), before softmax
         labels : (B,), int64 in [0, num_classes)
         class_weights : (num_classes,); the batch's average is then weighted by them
+        glimpse_weights : (K,), importance of each glimpse in L_e (section 3.2), summing to 1; None for equal ones
 
         Returns
         -------
@@ -82,17 +98,23 @@ class Loss:
         ValueError
             If `logits` does not have three dimensions.
         """
-        return self.total(self.parts(logits, labels, class_weights))
+        return self.total(self.parts(logits, labels, class_weights, glimpse_weights))
 
     def total(self, parts: Mapping[str, Tensor]) -> Tensor:
         """Weighted sum of what :meth:`parts` gave."""
         return torch.stack([weight * parts[name] for name, weight in self.terms]).sum()
 
-    def parts(self, logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> dict[str, Tensor]:
+    def parts(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        class_weights: Tensor | None = None,
+        glimpse_weights: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Each term by name, before its weight. Arguments as for calling."""
         if logits.ndim != 3:
             raise ValueError(f"logits must be (B, K, num_classes), not {tuple(logits.shape)}")
-        return {name: LOSSES[name](logits, labels, class_weights) for name, _ in self.terms}
+        return {name: LOSSES[name](logits, labels, class_weights, glimpse_weights) for name, _ in self.terms}
 
     def __str__(self) -> str:
         return "+".join(name if weight == 1 else f"{_decimal(weight)}{name}" for name, weight in self.terms)

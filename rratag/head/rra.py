@@ -11,6 +11,7 @@ K glimpses need K-1 reductions. Nothing is shared between glimpses.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -33,6 +34,8 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 """What is done to FC(x-hat^k) to give x-tilde^k (Table 4; ``zero`` is the control that leaves the BN-ReLU stack)."""
 MAPS = ("chained", "original")
+POOLING = ("mean", "tsn", "single-frame")
+"""Kinds with one glimpse that looks everywhere alike."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,16 @@ class HeadConfig:
     channels : C of the feature maps
     num_classes : at least 2
     kind : a name in :data:`rratag.head.variants.HEADS`
-    num_glimpses : K, at most 64; becomes 1 for the kind ``mean``
+    num_glimpses : K, at most 64; becomes 1 for the kinds of :data:`POOLING`
     dropout : probability, in [0, 1), on x-hat^k before its classifier only
     input_bn : a BatchNorm-ReLU before the first glimpse: X-bar^1 = ReLU(BN(X)) instead of X
-    attention : one softmax over all positions, one per frame and the mean over frames, or equal weights (in the kind
-        ``mean`` always)
+    attention : one softmax over all positions, one per frame and the mean over frames, or equal weights (in the
+        kinds of :data:`POOLING` always)
     norm, relu : whether Eq. 2 has its BatchNorm and its ReLU; `input_bn` is not touched by them
     reduction : a name in :data:`REDUCTIONS`
     map : whether glimpse k+1 reduces X-bar^k (``chained``) or X-bar^1 (``original``)
+    glimpse_weights : importance of each glimpse in L_e and in the ensemble scores (section 3.2, end): ``equal``,
+        ``learned``, or K numbers above 0 with commas between, of which only the proportions count
 
     Raises
     ------
@@ -70,9 +75,10 @@ class HeadConfig:
     relu: bool = True
     reduction: str = "tanh"
     map: str = "chained"
+    glimpse_weights: str = "equal"
 
     def __post_init__(self) -> None:
-        if self.kind == "mean":
+        if self.kind in POOLING:
             object.__setattr__(self, "num_glimpses", 1)
             object.__setattr__(self, "attention", "mean")
         for name, accepted in (("attention", ATTENTIONS), ("reduction", tuple(REDUCTIONS)), ("map", MAPS)):
@@ -85,6 +91,29 @@ class HeadConfig:
                 raise UsageError(f"{name} is {value}; it must be from {smallest} to {largest}")
         if not 0 <= self.dropout < 1:
             raise UsageError(f"dropout is {self.dropout!r}; it must be at least 0 and below 1")
+        self.fixed_weights()
+
+    def fixed_weights(self) -> list[float]:
+        """Weights of the K glimpses, summing to 1; those that training starts from where they are learned.
+
+        Raises
+        ------
+        UsageError
+            If `glimpse_weights` is neither a word nor K numbers above 0.
+        """
+        K, text = self.num_glimpses, self.glimpse_weights
+        if text in ("equal", "learned"):
+            return [1 / K] * K
+        try:
+            weights = [float(one) for one in text.split(",")]
+        except ValueError:
+            weights = []
+        if len(weights) != K or not all(0 < one < math.inf for one in weights):
+            raise UsageError(
+                f"glimpse weights {text!r}: accepted are equal, learned, or {K} numbers above 0, e.g."
+                f" {','.join(['1'] * K)}"
+            )
+        return [one / sum(weights) for one in weights]
 
     def to_json(self) -> dict[str, Any]:
         """JSON object with every field."""
@@ -119,11 +148,13 @@ class HeadOutput(NamedTuple):
     logits : (B, K, num_classes), before softmax: s^k of section 3.2
     attention : (B, K, N, h, w), at least 0, summing to 1 over N*h*w: a of Eq. 1
     summaries : (B, K, C): x-hat^k of Eq. 1
+    weights : (K,), above 0, summing to 1: importance of each glimpse in L_e and in the ensemble scores
     """
 
     logits: Tensor
     attention: Tensor
     summaries: Tensor
+    weights: Tensor
 
 
 class MaskedBatchNorm(nn.Module):
@@ -284,6 +315,14 @@ class GlimpseHead(nn.Module):
         self.first = Glimpse(C, num_first, (config.input_bn, config.input_bn), config.attention)
         self.dropout = nn.Dropout(config.dropout)
         self.classifiers = nn.ModuleList(nn.Linear(C, config.num_classes) for _ in range(K))
+        # log-weights of the glimpses; equal at first, as in Eq. 6
+        self.importance = nn.Parameter(torch.zeros(K)) if config.glimpse_weights == "learned" else None
+
+    def glimpse_weights(self) -> Tensor:
+        """Importance of each glimpse (K,), summing to 1."""
+        if self.importance is not None:
+            return self.importance.softmax(0)
+        return self.classifiers[0].weight.new_tensor(self.config.fixed_weights())
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> HeadOutput:
         """Glimpse K times at each video.
@@ -298,10 +337,7 @@ class GlimpseHead(nn.Module):
         ValueError
             If a shape does not fit.
         """
-        if features.ndim != 5 or features.shape[-1] != self.config.channels or 0 in features.shape:
-            raise ValueError(f"features must be (B, N, h, w, {self.config.channels}), not {tuple(features.shape)}")
-        if mask is not None and mask.shape != features.shape[:4]:
-            raise ValueError(f"mask must be {tuple(features.shape[:4])}, not {tuple(mask.shape)}")
+        self.check(features, mask)
         _, N, h, w, _ = features.shape
         if self.training or torch.is_grad_enabled():
             logits, attention, summaries = self._classified(features, mask)
@@ -314,7 +350,14 @@ class GlimpseHead(nn.Module):
 
             groups = each_group(work, video_groups(features.flatten(1, 3)))
             logits, attention, summaries = (torch.cat(column) for column in zip(*groups, strict=True))
-        return HeadOutput(logits, attention.reshape(*attention.shape[:2], N, h, w), summaries)
+        return HeadOutput(logits, attention.reshape(*attention.shape[:2], N, h, w), summaries, self.glimpse_weights())
+
+    def check(self, features: Tensor, mask: Tensor | None) -> None:
+        """Raise ``ValueError`` for shapes that do not fit; arguments as for calling."""
+        if features.ndim != 5 or features.shape[-1] != self.config.channels or 0 in features.shape:
+            raise ValueError(f"features must be (B, N, h, w, {self.config.channels}), not {tuple(features.shape)}")
+        if mask is not None and mask.shape != features.shape[:4]:
+            raise ValueError(f"mask must be {tuple(features.shape[:4])}, not {tuple(mask.shape)}")
 
     def _classified(self, features: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         attention, summaries = self.glimpses(self._maps(features, mask))

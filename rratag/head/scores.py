@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -10,9 +11,19 @@ def glimpse_scores(logits: Tensor) -> Tensor:
     return logits.softmax(-1)
 
 
-def ensemble_scores(logits: Tensor) -> Tensor:
-    """Mean over glimpses of their scores, y-bar (Eq. 6): (B, K, num_classes) to (B, num_classes)."""
-    return glimpse_scores(logits).mean(1)
+def ensemble_scores(logits: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean over glimpses of their scores, y-bar (Eq. 6): (B, K, num_classes) to (B, num_classes).
+
+    Parameters
+    ----------
+    weights : (K,), importance of each glimpse, summing to 1; None for equal ones
+    """
+    return weighted_mean(glimpse_scores(logits), weights)
+
+
+def weighted_mean(scores: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean over glimpses with their weights (K,), or equal ones: (B, K, num_classes) to (B, num_classes)."""
+    return scores.mean(1) if weights is None else torch.einsum("bkc,k->bc", scores, weights.to(scores))
 
 
 def concatenation_scores(logits: Tensor) -> Tensor:

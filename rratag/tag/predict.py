@@ -209,7 +209,7 @@ def _predict_group(model: Model, rule: ViewRule, videos: list[_Loaded]) -> list[
         output = model.head(maps)
         logits = output.logits.float()
         per_glimpse = _by_view(glimpse_scores(logits), views)  # [B,V,K,classes]
-        ensemble = _by_view(ensemble_scores(logits), views).mean(axis=1)
+        ensemble = _by_view(ensemble_scores(logits, output.weights), views).mean(axis=1)
         concatenation = _by_view(concatenation_scores(logits), views).mean(axis=1)
         attention = _by_view(output.attention, views)  # [B,V,K,T,h,w]
     all_logits = _by_view(logits, views)

@@ -284,7 +284,7 @@ class _Run:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         output = self.head(batch.features, batch.mask)
-        parts = self.loss.parts(output.logits, batch.labels, self.weights)
+        parts = self.loss.parts(output.logits, batch.labels, self.weights, output.weights)
         total = self.loss.total(parts)
         if not math.isfinite(total.item()):
             raise StoppedError(self._not_finite(epoch))

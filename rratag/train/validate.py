@@ -9,7 +9,7 @@ import torch
 from rratag.data.datasets import CachedDataset
 from rratag.head.losses import Loss
 from rratag.head.rra import GlimpseHead
-from rratag.head.scores import glimpse_scores
+from rratag.head.scores import glimpse_scores, weighted_mean
 
 VIDEOS_AT_ONCE = 8
 """25 frames each of the default backbone's float32 maps are 50 MB."""
@@ -51,10 +51,10 @@ def validate(head: GlimpseHead, dataset: CachedDataset, loss: Loss, device: torc
         scores = torch.zeros(())
         for view in views:
             batch = dataset.eval_batch(indices, view).to(device)
-            logits = head(batch.features, batch.mask).logits
-            total_loss += loss(logits, batch.labels).item() * len(indices) / len(views)
+            logits, _, _, weights = head(batch.features, batch.mask)
+            total_loss += loss(logits, batch.labels, None, weights).item() * len(indices) / len(views)
             scores = scores.to(device) + glimpse_scores(logits)  # (B, K, num_classes)
-        both = torch.cat([scores.mean(1, keepdim=True), scores], 1)  # ensemble first
+        both = torch.cat([weighted_mean(scores, weights).unsqueeze(1), scores], 1)  # ensemble first
         right += (both.argmax(-1) == batch.labels.unsqueeze(1)).sum(0).cpu()
     head.train(was_training)
     shares = (right.double() / len(dataset)).tolist()

@@ -77,10 +77,17 @@ def block(
 
 
 def head(config: Any, state: dict[str, np.ndarray], features: np.ndarray, mask: np.ndarray, *, training: bool) -> Any:
-    """Logits (B, K, classes), attention (B, K, N, h, w), summaries (B, K, C), without dropout."""
+    """Logits (B, K, classes), attention (B, K, N, h, w), summaries (B, K, C), glimpse weights (K,), without dropout.
+
+    A single frame is the middle one, as in testing.
+    """
     B, N, h, w, C = features.shape
     K = config.num_glimpses
     x = [{place: features[b][place] for place in positions(mask[b])} for b in range(B)]
+    if config.kind == "single-frame":
+        middles = [sorted({place[0] for place in one}) for one in x]
+        middles = [frames[len(frames) // 2] for frames in middles]
+        x = [{p: v for p, v in one.items() if p[0] == middle} for one, middle in zip(x, middles, strict=True)]
     if config.input_bn:
         x = block(x, [np.zeros(C)] * B, state, "first", norm=True, relu=True, training=training)
     original = x
@@ -92,7 +99,7 @@ def head(config: Any, state: dict[str, np.ndarray], features: np.ndarray, mask: 
             source = x if config.map == "chained" else original
             x = block(source, tilde, state, f"later.{k - 1}", norm=config.norm, relu=config.relu, training=training)
         for b in range(B):
-            name, row = ("first.queries", k) if config.kind == "parallel" else ("first.queries", 0)
+            name, row = ("first.queries", k) if config.kind in ("parallel", "clusters") else ("first.queries", 0)
             if config.kind == "rra" and k > 0:
                 name = f"later.{k - 1}.queries"
             query = state[name][row] if config.attention != "mean" else np.zeros(C)
@@ -100,8 +107,19 @@ def head(config: Any, state: dict[str, np.ndarray], features: np.ndarray, mask: 
             for place, value in weights.items():
                 weights_out[(b, k, *place)] = value
             summaries[b, k] = summary(x[b], weights)
+            if config.kind == "clusters":
+                shifted = state["alpha"][k] * summaries[b, k] + state["beta"][k]
+                summaries[b, k] = shifted / math.sqrt(sum(float(v) ** 2 for v in shifted)) / math.sqrt(K)
             logits[b, k] = state[f"classifiers.{k}.weight"] @ summaries[b, k] + state[f"classifiers.{k}.bias"]
-    return logits, weights_out, summaries
+    return logits, weights_out, summaries, np.array(glimpse_weights(config.glimpse_weights, K, state))
+
+
+def glimpse_weights(text: str, K: int, state: dict[str, np.ndarray]) -> list[float]:
+    """Importance of each glimpse, summing to 1."""
+    if text == "equal":
+        return [1 / K] * K
+    raw = [math.exp(float(v)) for v in state["importance"]] if text == "learned" else [float(v) for v in text.split(",")]
+    return [one / sum(raw) for one in raw]
 
 
 def reduction(config: Any, state: dict[str, np.ndarray], k: int, x_hat: np.ndarray) -> np.ndarray:

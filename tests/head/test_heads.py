@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rratag.head import onepass
+from rratag.head import onepass, variants
+from rratag.errors import UsageError
 from rratag.head.losses import parse_loss
 from rratag.head.rra import GlimpseHead, HeadConfig
 from rratag.head.variants import HEADS, build_head
@@ -40,6 +41,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "parallel-spatial": {"kind": "parallel", "attention": "spatial"},
     "mean": {"kind": "mean"},
     "mean-paper": {"kind": "mean", "input_bn": False},
+    "tsn": {"kind": "tsn"},
+    "tsn-paper": {"kind": "tsn", "input_bn": False},
+    "single-frame": {"kind": "single-frame"},
+    "clusters": {"kind": "clusters"},
+    "learned-weights": {"glimpse_weights": "learned"},
+    "fixed-weights": {"kind": "parallel", "glimpse_weights": "1,3,0.5"},
 }
 
 
@@ -79,6 +86,12 @@ def two_videos_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onepass, "_CACHED_ELEMENTS", 2 * N * h * w * C)
 
 
+@pytest.fixture
+def middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is drawn in training is the middle."""
+    monkeypatch.setattr(variants, "_drawn", lambda counts: counts // 2)
+
+
 def expected(head: GlimpseHead, features: Tensor, mask: Tensor | None, *, training: bool) -> Any:
     state = {name: value.detach().numpy() for name, value in head.state_dict().items()}
     real = torch.ones(features.shape[:4], dtype=torch.bool) if mask is None else mask
@@ -88,7 +101,7 @@ def expected(head: GlimpseHead, features: Tensor, mask: Tensor | None, *, traini
 @pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_head_equals_loops(name: str, training: bool, padded: bool) -> None:
+def test_head_equals_loops(name: str, training: bool, padded: bool, middle: None) -> None:
     head = make_head(name).train(training)
     features, mask = make_batch(padded)
     wanted = expected(head, features, mask, training=training)
@@ -104,7 +117,7 @@ def test_head_equals_loops(name: str, training: bool, padded: bool) -> None:
 @pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_gradients_equal_finite_differences(name: str, training: bool, padded: bool) -> None:
+def test_gradients_equal_finite_differences(name: str, training: bool, padded: bool, middle: None) -> None:
     head = make_head(name).train(training)
     features, mask = make_batch(padded)
     features = features.nan_to_num(0)
@@ -113,9 +126,8 @@ def test_gradients_equal_finite_differences(name: str, training: bool, padded: b
 
     def run(features: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         state = dict(zip(names, values, strict=True)) | {key: value.clone() for key, value in buffers.items()}
-        logits, attention, summaries = torch.func.functional_call(head, state, (features, mask))
         # attention of Fig. 1 is differentiated too (Eq. 7), as are the summaries
-        return logits, attention, summaries
+        return tuple(torch.func.functional_call(head, state, (features, mask)))
 
     inputs = [one.requires_grad_() for one in (features, *parameters)]
     assert torch.autograd.gradcheck(run, inputs, fast_mode=True, eps=1e-7, atol=1e-6, rtol=1e-5)
@@ -190,7 +202,8 @@ def test_one_glimpse_is_plain_attention() -> None:
 def test_every_parameter_learns(name: str) -> None:
     head = make_head(name).train()
     features, mask = make_batch(padded=True)
-    parse_loss("Li+Le")(head(features, mask).logits, torch.tensor([0, 1, 2, 0])).backward()
+    output = head(features, mask)
+    parse_loss("Li+Le")(output.logits, torch.tensor([0, 1, 2, 0]), None, output.weights).backward()
     assert [key for key, value in head.named_parameters() if value.grad is None] == []
 
 
@@ -247,4 +260,36 @@ def test_wrong_shapes_are_shown(features: Tensor, mask: Tensor | None, message: 
 
 
 def test_the_table_names_every_head() -> None:
-    assert sorted(HEADS) == ["mean", "parallel", "rra"]
+    assert sorted(HEADS) == ["clusters", "mean", "parallel", "rra", "single-frame", "tsn"]
+
+
+def test_a_single_frame_is_a_random_one_in_training_and_the_middle_one_in_testing() -> None:
+    head = build_head(HeadConfig(C, CLASSES, kind="single-frame", dropout=0.0))
+    features = torch.randn(200, 5, 2, 2, C)
+    torch.manual_seed(0)
+    looked = head(features).attention[:, 0].sum((2, 3))  # (B, N)
+    assert torch.equal(looked.sum(1), torch.ones(200))
+    counts = looked.sum(0)
+    assert counts.sum() == 200
+    assert counts.min() > 20
+    head.eval()
+    assert torch.equal(head(features[:, :4]).attention[:, 0].sum((2, 3))[:, 2], torch.ones(200))
+    assert torch.equal(head(features).attention[:, 0].sum((2, 3))[:, 2], torch.ones(200))
+
+
+def test_consensus_of_frames_is_mean_pooling_in_testing_and_drops_by_frame_in_training() -> None:
+    torch.manual_seed(0)
+    mean = build_head(HeadConfig(C, CLASSES, kind="mean")).double()
+    tsn = build_head(HeadConfig(C, CLASSES, kind="tsn")).double()
+    tsn.load_state_dict(mean.state_dict())
+    features = torch.randn(3, 4, 2, 2, C, dtype=torch.float64)
+    torch.testing.assert_close(tsn.eval()(features).logits, mean.eval()(features).logits)
+    logits = torch.stack([tsn.train()(features).logits for _ in range(200)])
+    single = torch.stack([mean.train()(features).logits for _ in range(200)])
+    assert (logits.std(0) < 0.8 * single.std(0)).all()  # four masks instead of one
+
+
+@pytest.mark.parametrize("text", ["", "1,2", "1,2,0", "1,2,x", "1,2,inf", "more"])
+def test_weights_of_glimpses_that_make_no_sense(text: str) -> None:
+    with pytest.raises(UsageError, match="accepted are equal, learned, or 3 numbers above 0"):
+        HeadConfig(C, CLASSES, num_glimpses=3, glimpse_weights=text)

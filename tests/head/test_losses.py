@@ -24,8 +24,12 @@ def softmax(values: list[float]) -> list[float]:
     return [math.exp(value) / total for value in values]
 
 
-def by_loops(name: str, weights: list[float]) -> float:
+GLIMPSES = torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64)
+
+
+def by_loops(name: str, weights: list[float], importance: list[float] | None = None) -> float:
     """Weighted mean over the batch of Eq. 3 to 6."""
+    importance = importance or [1 / K] * K
     total = 0.0
     for b in range(B):
         label = int(LABELS[b])
@@ -35,7 +39,7 @@ def by_loops(name: str, weights: list[float]) -> float:
         elif name == "Li":
             loss = sum(-math.log(y[label]) for y in glimpses)
         else:
-            loss = -math.log(sum(y[label] for y in glimpses) / K)
+            loss = -math.log(sum(w * y[label] for w, y in zip(importance, glimpses, strict=True)))
         total += weights[label] * loss
     return total / sum(weights[int(label)] for label in LABELS)
 
@@ -45,6 +49,18 @@ def by_loops(name: str, weights: list[float]) -> float:
 def test_losses_equal_loops(name: str, weights: torch.Tensor | None) -> None:
     wanted = by_loops(name, [1.0] * CLASSES if weights is None else weights.tolist())
     assert LOSSES[name](LOGITS, LABELS, weights).item() == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_weights_of_glimpses_count_in_the_ensemble_alone(name: str) -> None:
+    wanted = by_loops(name, WEIGHTS.tolist(), GLIMPSES.tolist())
+    assert LOSSES[name](LOGITS, LABELS, WEIGHTS, GLIMPSES).item() == pytest.approx(wanted, rel=1e-12)
+    assert (wanted != pytest.approx(by_loops(name, WEIGHTS.tolist()))) == (name == "Le")
+    scores = ensemble_scores(LOGITS, GLIMPSES)
+    for b in range(B):
+        glimpses = [softmax(LOGITS[b, k].tolist()) for k in range(K)]
+        for c in range(CLASSES):
+            assert scores[b, c].item() == pytest.approx(sum(GLIMPSES[k].item() * glimpses[k][c] for k in range(K)))
 
 
 def test_sums_are_weighted() -> None:
@@ -61,6 +77,8 @@ def test_sums_are_weighted() -> None:
 def test_gradients_equal_finite_differences(name: str) -> None:
     logits = LOGITS.clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: LOSSES[name](x, LABELS, WEIGHTS), (logits,))
+    importance = GLIMPSES.log().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, w: LOSSES[name](x, LABELS, WEIGHTS, w.softmax(0)), (logits, importance))
 
 
 def test_ensemble_loss_keeps_its_gradient_where_probabilities_underflow() -> None:
