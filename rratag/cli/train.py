@@ -32,10 +32,23 @@ def train(
         int, typer.Option("--glimpses", min=1, max=64, help="K, attend-and-reduce steps.")
     ] = config.GLIMPSES,
     loss: Annotated[str, typer.Option("--loss", help="Sum of Lc, Li, Le with weights, e.g. Li+0.5Le.")] = config.LOSS,
-    head: Annotated[str, typer.Option("--head", help="rra, parallel or mean.")] = "rra",
-    reduction: Annotated[
-        str, typer.Option("--reduction", help="tanh, linear, neg-relu or zero (the control).")
-    ] = "tanh",
+    glimpse_weights: Annotated[
+        str,
+        typer.Option(
+            "--glimpse-weights",
+            help="Of each glimpse in Le and in the scores: equal, learned, or K numbers, e.g. 1,1,2,2.",
+        ),
+    ] = "equal",
+    head: Annotated[
+        str, typer.Option("--head", help="rra, parallel, mean, tsn, single-frame or clusters (attention clusters).")
+    ] = "rra",
+    variant: Annotated[
+        str,
+        typer.Option(
+            "--variant",
+            help="Of rra: average, spatial, no-norm, no-relu, linear, neg-relu (Table 4), zero (control), original.",
+        ),
+    ] = "rra",
     preset: Annotated[
         str, typer.Option("--preset", help="default, or paper (section 5.1, its frozen phase).")
     ] = "default",
@@ -97,9 +110,9 @@ def train(
     from rratag.data.labels import parse_columns
     from rratag.features.store import FeatureStore
     from rratag.head.rra import HeadConfig
-    from rratag.head.variants import build_head
+    from rratag.head.variants import build_head, variant_fields
     from rratag.model import METRICS_FILE, check_place
-    from rratag.train.fit import PRESETS, TrainConfig
+    from rratag.train.fit import PRESETS, TrainConfig, check_together
     from rratag.train.run import (
         LabelOptions,
         checkpoint_path,
@@ -117,9 +130,12 @@ def train(
     settings = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "patience": patience}
     config_fields = {**chosen.train, **{name: value for name, value in settings.items() if value is not None}}
     train_config = TrainConfig(loss=loss, frames=train_frames, seed=seed, class_balance=class_balance, **config_fields)
-    head_fields: dict[str, Any] = {"kind": head, "num_glimpses": glimpses, "reduction": reduction, **chosen.head}
+    head_fields: dict[str, Any] = {**variant_fields(head, variant), "num_glimpses": glimpses, **chosen.head}
+    head_fields["glimpse_weights"] = glimpse_weights
     head_fields |= {name: value for name, value in (("input_bn", input_bn), ("dropout", dropout)) if value is not None}
-    build_head(HeadConfig(channels=1, num_classes=2, **head_fields))  # refused now, not after the cache was read
+    # refused now, not after the cache was read
+    built = build_head(HeadConfig(channels=1, num_classes=2, **head_fields))
+    check_together(built.config, train_config)
     chosen_device = find_device(device)
     names = parse_columns(columns) if columns else None
     if labels is None:

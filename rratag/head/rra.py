@@ -322,7 +322,8 @@ class GlimpseHead(nn.Module):
         """Importance of each glimpse (K,), summing to 1."""
         if self.importance is not None:
             return self.importance.softmax(0)
-        return self.classifiers[0].weight.new_tensor(self.config.fixed_weights())
+        weight = next(self.classifiers[0].parameters())
+        return torch.tensor(self.config.fixed_weights(), dtype=weight.dtype, device=weight.device)
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> HeadOutput:
         """Glimpse K times at each video.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -114,6 +115,36 @@ HEADS: dict[str, Callable[[HeadConfig], GlimpseHead]] = {
     "clusters": ClustersHead,
 }
 """Accepted `kind` of a :class:`HeadConfig`."""
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "rra": {},
+    "average": {"attention": "mean"},
+    "spatial": {"attention": "spatial"},
+    "no-norm": {"norm": False},
+    "no-relu": {"relu": False},
+    "linear": {"reduction": "linear"},
+    "neg-relu": {"reduction": "neg-relu"},
+    "zero": {"reduction": "zero"},
+    "original": {"map": "original"},
+}
+"""Changes to RRA by name, fields of :class:`HeadConfig`: the six of Table 4 in its order, the control that leaves the
+BatchNorm-ReLU stack without a reduction, and the other reading of Eq. 2. All else stays as in RRA."""
+
+
+def variant_fields(kind: str, variant: str) -> dict[str, Any]:
+    """Fields of the head that ``--head`` and ``--variant`` name.
+
+    Raises
+    ------
+    UsageError
+        If the variant is unknown, or is one of RRA and the head is another.
+    """
+    if variant not in VARIANTS:
+        raise UsageError(f"unknown --variant {variant!r}; choose from {', '.join(VARIANTS)}")
+    if variant != "rra" and kind != "rra":
+        raise UsageError(f"--variant {variant} is a variant of RRA; it does not go with --head {kind}")
+    return {"kind": kind, **VARIANTS[variant]}
 
 
 def build_head(config: HeadConfig) -> GlimpseHead:

@@ -104,6 +104,18 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+def check_together(head: HeadConfig, config: TrainConfig) -> None:
+    """Refuse a head that this training cannot train.
+
+    Raises
+    ------
+    UsageError
+        If weights of glimpses are to be learned by a loss in which they have no part.
+    """
+    if head.glimpse_weights == "learned" and "Le" not in dict(parse_loss(config.loss).terms):
+        raise UsageError(f"learned glimpse weights have no part in the loss {config.loss}; add Le to it, e.g. Li+Le")
+
+
 @dataclass(frozen=True)
 class EpochRecord:
     """One row of the history.
@@ -179,11 +191,14 @@ def fit(
 
     Raises
     ------
+    UsageError
+        If the head cannot be trained by this loss.
     StoppedError
         If the loss stops being finite; the checkpoint of the epoch before is kept.
     ModelError
         If the checkpoint is not ours, or belongs to another run.
     """
+    check_together(head_config, config)
     if len(train) < 2:
         raise ValueError(f"training needs at least 2 videos, got {len(train)}")
     with torch.random.fork_rng(devices=[]), threads_for_groups():

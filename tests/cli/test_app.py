@@ -93,7 +93,10 @@ def test_values_of_extract_name_the_accepted_ones(
     [
         (["train", "--loss", "Lx"], "Lc"),
         (["train", "--head", "big"], "rra"),
-        (["train", "--reduction", "cube"], "tanh"),
+        (["train", "--variant", "cube"], "no-relu"),
+        (["train", "--variant", "zero", "--head", "mean"], "--head mean"),
+        (["train", "--glimpse-weights", "1,2"], "4 numbers"),
+        (["train", "--glimpse-weights", "learned", "--loss", "Li"], "add Le"),
         (["train", "--preset", "best"], "default, paper"),
         (["train", "--class-balance", "all"], "none, balanced"),
         (["train", "--device", "tpu"], "auto, cpu, cuda"),

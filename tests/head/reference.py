@@ -118,7 +118,9 @@ def glimpse_weights(text: str, K: int, state: dict[str, np.ndarray]) -> list[flo
     """Importance of each glimpse, summing to 1."""
     if text == "equal":
         return [1 / K] * K
-    raw = [math.exp(float(v)) for v in state["importance"]] if text == "learned" else [float(v) for v in text.split(",")]
+    raw = (
+        [math.exp(float(v)) for v in state["importance"]] if text == "learned" else [float(v) for v in text.split(",")]
+    )
     return [one / sum(raw) for one in raw]
 
 

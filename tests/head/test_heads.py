@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rratag.head import onepass, variants
 from rratag.errors import UsageError
+from rratag.head import onepass, variants
 from rratag.head.losses import parse_loss
 from rratag.head.rra import GlimpseHead, HeadConfig
 from rratag.head.variants import HEADS, build_head

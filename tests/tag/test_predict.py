@@ -168,7 +168,8 @@ class Scripted(nn.Module):
     def __init__(self, logits: np.ndarray, attention: np.ndarray) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
-        self.output = HeadOutput(torch.tensor(logits).float(), torch.tensor(attention).float(), torch.zeros(1))
+        weights = torch.full((len(logits[0]),), 1 / len(logits[0]))
+        self.output = HeadOutput(torch.tensor(logits).float(), torch.tensor(attention).float(), torch.zeros(1), weights)
 
     def forward(self, features: torch.Tensor) -> HeadOutput:
         assert features.shape[0] == len(self.output.logits)
