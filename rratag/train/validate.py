@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from rratag.data.datasets import CachedDataset
 from rratag.head.losses import Loss
@@ -31,7 +32,6 @@ class Evaluation:
     glimpse_accuracy: tuple[float, ...]
 
 
-@torch.inference_mode()
 def validate(head: GlimpseHead, dataset: CachedDataset, loss: Loss, device: torch.device) -> Evaluation:
     """Evaluate a head with all cached frames of every video; scores are averaged over a frame's views.
 
@@ -40,22 +40,38 @@ def validate(head: GlimpseHead, dataset: CachedDataset, loss: Loss, device: torc
     head : on `device`; its mode is restored
     dataset : at least one video
     """
+    logits, weights = all_logits(head, dataset, device)
+    labels = torch.from_numpy(dataset.labels)
+    V = logits.shape[1]
+    total = loss(logits.flatten(0, 1), labels.repeat_interleave(V), None, weights)
+    scores = glimpse_scores(logits).mean(1)  # (B, K, num_classes), over views
+    both = torch.cat([weighted_mean(scores, weights).unsqueeze(1), scores], 1)  # ensemble first
+    right = (both.argmax(-1) == labels.unsqueeze(1)).double().mean(0).tolist()
+    return Evaluation(total.item(), right[0], tuple(right[1:]))
+
+
+@torch.inference_mode()
+def all_logits(head: GlimpseHead, dataset: CachedDataset, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Logits (B, V, K, num_classes) of all videos in their order, all cached frames each, and glimpse weights (K,).
+
+    Parameters
+    ----------
+    head : on `device`; its mode is restored
+    dataset : at least one video
+    """
     was_training = head.training
     head.eval()
-    total_loss, right = 0.0, torch.zeros(head.config.num_glimpses + 1, dtype=torch.int64)
-    views = range(dataset.num_views)
     # videos of equal map shape side by side need no padding
     order = sorted(range(len(dataset)), key=lambda index: dataset.map_shape(index))
+    found: list[Tensor] = []
     for start in range(0, len(dataset), VIDEOS_AT_ONCE):
         indices = order[start : start + VIDEOS_AT_ONCE]
-        scores = torch.zeros(())
-        for view in views:
+        views = []
+        for view in range(dataset.num_views):
             batch = dataset.eval_batch(indices, view).to(device)
-            logits, _, _, weights = head(batch.features, batch.mask)
-            total_loss += loss(logits, batch.labels, None, weights).item() * len(indices) / len(views)
-            scores = scores.to(device) + glimpse_scores(logits)  # (B, K, num_classes)
-        both = torch.cat([weighted_mean(scores, weights).unsqueeze(1), scores], 1)  # ensemble first
-        right += (both.argmax(-1) == batch.labels.unsqueeze(1)).sum(0).cpu()
+            views.append(head(batch.features, batch.mask).logits.cpu())
+        found.append(torch.stack(views, 1))
     head.train(was_training)
-    shares = (right.double() / len(dataset)).tolist()
-    return Evaluation(total_loss / len(dataset), shares[0], tuple(shares[1:]))
+    places = torch.empty(len(dataset), dtype=torch.int64)
+    places[order] = torch.arange(len(dataset))
+    return torch.cat(found)[places], head.glimpse_weights().cpu()

@@ -1,0 +1,113 @@
+"""``rratag compare``: the paper's tables on one's own videos."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rratag import config
+from rratag.cli import options
+from rratag.cli.console import lines, out, say, set_verbosity, steps
+from rratag.errors import UsageError
+
+if TYPE_CHECKING:
+    from rratag.train.grid import Row
+
+
+def compare(
+    context: typer.Context,
+    roots: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[ROOT]...", help="Extracted folders; the one extracted last by default.", show_default=False
+        ),
+    ] = None,
+    table: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--table",
+            help="losses (Table 3), glimpses, variants (Table 4) or baselines (Table 6); repeatable, all by default.",
+            show_default=False,
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, max=100, help="Splits and trainings of each head.")] = 5,
+    labels: options.Labels = None,
+    columns: options.Columns = None,
+    group_by: options.GroupBy = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", min=1, help="Passes over the training videos; by default chosen by their number."),
+    ] = None,
+    out_folder: Annotated[
+        Path, typer.Option("--out", help="Folder of the results; what is in it is not computed again.")
+    ] = config.STATE_DIR / "compare",
+    cache: options.Cache = config.CACHE_DIR,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train many heads on the same cached videos and lay the figures out like the paper's tables.
+
+    Each seed splits the videos anew, 60/20/20 by group, the same for all heads; epochs are chosen on the validation
+    part, the test part is read once. A run that was killed goes on where it was.
+    """
+    set_verbosity(quiet=quiet)
+    from rratag.data.labels import parse_columns
+    from rratag.features.store import FeatureStore
+    from rratag.train.fit import TrainConfig
+    from rratag.train.grid import TABLES, Grid, distinct, rows
+    from rratag.train.run import LabelOptions
+
+    chosen = table or list(TABLES)
+    if unknown := [name for name in chosen if name not in TABLES]:
+        raise UsageError(f"unknown --table {unknown[0]!r}; choose from {', '.join(TABLES)}")
+    if labels is None:
+        options.refuse_unused(context, ("columns",), options.COLUMNS_ALONE)
+    label_options = LabelOptions(labels, parse_columns(columns) if columns else None, group_by)
+    store = FeatureStore(options.absolute(cache))
+    grid = Grid(store, roots or [], label_options, options.absolute(out_folder) / "runs", TrainConfig(epochs=epochs))
+    contenders = distinct(chosen)
+    results = list(steps(grid.run(contenders, range(seeds)), len(contenders) * seeds, "compare"))
+    tables = {name: rows(TABLES[name], results) for name in chosen}
+    if json:
+        import json as json_module
+
+        made = {name: [asdict(row) | {"within_noise": row.within_noise} for row in one] for name, one in tables.items()}
+        typer.echo(json_module.dumps(made, indent=1))
+        return
+    for name, one in tables.items():
+        out.print(f"\n{name}: {_described(one)}", markup=False)
+        lines(_cells(one))
+    say("difference: top-1 less that of RRA with 4 glimpses and Li+Le on the same test videos, with its 95 % interval")
+    say("paper: mAP on ActivityNet v1.3 with ResNet-152; other data, so only the order can be compared")
+
+
+def _described(found: list[Row]) -> str:
+    return f"{found[0].num_seeds} seeds, {found[0].num_videos} test videos in all"
+
+
+def _cells(found: list[Row]) -> list[list[str]]:
+    header = ["head", "top-1", "+-", "concatenation", "mAP", "difference", "95 %", "noise?", "glimpses", "paper"]
+    return [header, *(_line(row) for row in found)]
+
+
+def _line(row: Row) -> list[str]:
+    interval = "" if row.low is None or row.high is None else f"{100 * row.low:+.1f} to {100 * row.high:+.1f}"
+    return [
+        row.name,
+        _percent(row.top1),
+        _percent(row.top1_spread),
+        _percent(row.top1_concatenation),
+        _percent(row.mean_average_precision),
+        "" if row.difference is None else f"{100 * row.difference:+.1f}",
+        interval,
+        "" if row.difference is None else "within" if row.within_noise else "beyond",
+        " ".join(_percent(one) for one in row.glimpse_accuracy),
+        "" if row.paper is None else f"{row.paper:.2f}",
+    ]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
