@@ -27,6 +27,15 @@ def _ordinary_mode() -> int:
 _MODE = _ordinary_mode()
 
 
+def stamp(status: os.stat_result) -> tuple[int, int, int]:
+    """Size, and times of change of content (``mtime``) and of anything (``ctime``) in ns, of a file.
+
+    Times beyond the year 2262 are cut off: no file of ours can hold them.
+    """
+    times = (max(-(2**63), min(time, 2**63 - 1)) for time in (status.st_mtime_ns, status.st_ctime_ns))
+    return status.st_size, *times  # type: ignore[return-value]
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` to a temporary name beside `path`, fsync, rename over it, fsync the folder.
 

@@ -46,7 +46,7 @@ SAFETENSORS_TYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8
 
 _ORDERED = "collections OrderedDict"
 _REBUILD = ("torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_tensor")
-_PARAMETER = "torch._utils _rebuild_parameter"
+_PARAMETERS = ("torch._utils _rebuild_parameter", "torch.nn.parameter Parameter")
 _LEGACY_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
 
@@ -58,9 +58,13 @@ def check_sums(path: Path) -> None:
     ValueError
         Naming the record.
     """
-    with zipfile.ZipFile(path) as archive:
-        if wrong := archive.testzip():
-            raise ValueError(f"checksum of record {shown(wrong)} is wrong")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+    except zipfile.BadZipFile as error:
+        raise ValueError("no archive with checksums") from error
+    if wrong:
+        raise ValueError(f"checksum of record {shown(wrong)} is wrong")
 
 
 def load_torch(path: Path) -> Any:
@@ -416,7 +420,7 @@ class _Scan:
             _refuse_extras(more[1:])
             self._check_tensor(storage, offset, shape.items, strides.items)
             return _Tensor()
-        if function == _PARAMETER and isinstance(given[0], _Tensor):
+        if function in _PARAMETERS and isinstance(given[0], _Tensor):
             _refuse_extras(given[2:])
             self._count()
             return _Tensor()

@@ -140,3 +140,11 @@ def test_what_a_demuxer_calls_not_permitted_is_a_damaged_file(tmp_path: Path) ->
     with pytest.raises(Refused) as caught:
         probe(path, 8192 * 8192)
     assert caught.value.fault.status == "unreadable"
+
+
+def test_a_checkpoint_without_checksums_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    content = {"format": "rratag-checkpoint", "version": 1, "run": {}, "state": {}}
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    with pytest.raises(ModelError, match="no archive with checksums"):
+        read_checkpoint(path, {})

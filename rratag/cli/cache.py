@@ -105,6 +105,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 @app.command("prune")
 @one_line_errors
 def prune(
+    context: typer.Context,
     cache: options.Cache = config.CACHE_DIR,
     models: Annotated[
         Path, typer.Option("--models", help="Folder of the models whose features are needed.")
@@ -115,7 +116,8 @@ def prune(
 ) -> None:
     """Delete features that no scanned folder holds any more, and those that no model uses. Asks before each.
 
-    A spec that was extracted and never trained on is used by no model, too.
+    A spec that was extracted and never trained on is used by no model, too. With --yes those go only if --models says
+    where all models are. Files of the last hour stay.
     """
     from rratag.features import upkeep
     from rratag.features.store import FeatureStore
@@ -123,11 +125,17 @@ def prune(
     set_verbosity(quiet=quiet)
     store = FeatureStore(options.absolute(cache))
     found = [upkeep.unknown(store), upkeep.unused(store, options.absolute(models))]
-    found[1] = [one for one in found[1] if one not in found[0]]
-    for removals in found:
+    gone = {one.path for one in found[0]}
+    found[1] = [one for one in found[1] if one.path not in gone]
+    # models may lie anywhere: without a word about where, nobody but a person can say that no model needs these
+    sure = [yes, yes and options.is_given(context, "models")]
+    for removals, agreed in zip(found, sure, strict=True):
         _tell(removals)
-        if removals and not dry_run and (yes or _agreed(removals)):
-            _remove(removals)
+        if removals and not dry_run:
+            if agreed or (not yes and _agreed(removals)):
+                _remove(removals)
+            elif yes:
+                say(f"kept: say with --models where all models are (looked in {models})")
     if not any(found):
         say("nothing to prune")
 

@@ -144,6 +144,12 @@ def sampling(frames: int | None, fps: float | None, max_frames: int | None) -> S
     return Sampling(frames=None, fps=fps, max_frames=max_frames)
 
 
+def is_given(context: typer.Context, name: str) -> bool:
+    """Whether the parameter stands on the command line; variables and rratag.toml do not count."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def refuse_unused(context: typer.Context, names: Sequence[str], because: str) -> None:
     """Refuse what was given on the command line and would change nothing; variables and rratag.toml may say it.
 
@@ -155,8 +161,7 @@ def refuse_unused(context: typer.Context, names: Sequence[str], because: str) ->
     from rratag.errors import UsageError
 
     for name in names:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
+        if is_given(context, name):
             raise UsageError(f"--{name} changes nothing here: {because}")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,11 +123,15 @@ class Backbone:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How a torchvision family computes its features, and its logits from the pooled maps (B, C, 1, 1)."""
+    """How a torchvision family computes its features, and its logits from the pooled maps (B, C, 1, 1).
+
+    `rename` gives the network's name of a tensor in the files that torchvision distributes.
+    """
 
     features: Callable[[Any, Tensor], Tensor]
     classify: Callable[[Any, Tensor], Tensor]
     classifier: str
+    rename: Callable[[str], str] = str
 
 
 def _resnet_features(network: Any, x: Tensor) -> Tensor:
@@ -166,7 +171,11 @@ TORCHVISION: dict[str, Family] = {
     ),
     "regnet": Family(lambda net, x: net.trunk_output(net.stem(x)), lambda net, x: net.fc(x.flatten(1)), "fc.weight"),
     "densenet": Family(
-        lambda net, x: net.features(x).relu(), lambda net, x: net.classifier(x.flatten(1)), "classifier.weight"
+        lambda net, x: net.features(x).relu(),
+        lambda net, x: net.classifier(x.flatten(1)),
+        "classifier.weight",
+        # its files are of a time when such layers were called norm.1 instead of norm1
+        lambda key: re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.", r"\1\2.", key),
     ),
 }
 """torchvision families by the beginning of their names; the longest that fits is taken."""
@@ -282,7 +291,7 @@ def _torchvision(name: str, weights: str | None, download: bool) -> Backbone:
         (w for w in recipes if weights and Path(weights).name == w.url.rsplit("/", 1)[-1]), recipes["IMAGENET1K_V1"]
     )
     path = weights_file(weights) or torchvision_file(name, recipe.url, weights, download)
-    state = None if path is None else read_state(path)
+    state = None if path is None else {family.rename(key): value for key, value in read_state(path).items()}
     arguments: dict[str, Any] = {} if state is None else {"num_classes": num_classes(state, family.classifier, path)}
     if short.startswith("inception"):
         arguments |= {"init_weights": False, "transform_input": True}

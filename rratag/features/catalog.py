@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
@@ -25,8 +26,8 @@ FORMAT = "rratag-root"
 VERSION = 1
 COMMANDS = ("extract", "predict")
 SPEC_DIGITS, SHA256_DIGITS = 16, 64
-MAX_BYTES = 2**30
-MAX_VALUES = 2**26
+MAX_BYTES = 2**33
+MAX_VALUES = 2**29
 """A listing of a million videos has 350 MB and 14 million values."""
 
 
@@ -81,20 +82,26 @@ class Catalog:
     def __init__(self, cache: Path) -> None:
         self.folder = cache / "roots"
 
-    def write(self, listing: Listing, *, part: bool = False) -> None:
-        """Replace the listing of this root and command; `part` keeps that of an unfinished run beside it.
+    def write(self, listing: Listing, *, part: bool = False, aside: bool = False) -> None:
+        """Replace the listing of this root and command.
 
         A finished one is newer than all there are, even where the clock was set back: the newest is what `train` reads.
+
+        Parameters
+        ----------
+        part : keep that of an unfinished run beside it instead
+        aside : keep that of a part of the root, by other settings than those of the whole, beside it instead
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        others = (one for one in self.all() if (one.root, one.command) != (listing.root, listing.command))
-        newest = "" if part else max((one.when for one in others), default="")
-        if listing.when <= newest:
-            listing = replace(listing, when=_later(newest))
-        path = self._path(listing.root, listing.command, part=part)
+        path = self._path(listing.root, listing.command, part=part, spec=listing.spec if aside else "")
+        if not part:
+            newest = max((_when(other) for other in self.folder.glob("*.json") if other != path), default="")
+            if listing.when <= newest:
+                listing = replace(listing, when=_later(newest))
         files.write_atomically(path, json.dumps(_to_json(listing), ensure_ascii=True).encode())
         if not part:
-            self._path(listing.root, listing.command, part=True).unlink(missing_ok=True)
+            done = self._path(listing.root, listing.command, part=True, spec=listing.spec if aside else "")
+            done.unlink(missing_ok=True)
 
     def find(self, root: Path, command: str, *, part: bool = False) -> Listing | None:
         """Listing of `root` (its links resolved) by `command`, or None.
@@ -147,8 +154,8 @@ class Catalog:
                 return listing
         raise CacheError(f"{self.folder.parent}: no extracted videos; run first: rratag extract FOLDER")
 
-    def _path(self, root: Path, command: str, *, part: bool) -> Path:
-        return self.folder / _name(root, command, part=part)
+    def _path(self, root: Path, command: str, *, part: bool, spec: str = "") -> Path:
+        return self.folder / _name(root, command, part=part, spec=spec)
 
 
 def _later(when: str) -> str:
@@ -159,9 +166,28 @@ def _later(when: str) -> str:
         return _now()
 
 
-def _name(root: Path, command: str, *, part: bool = False) -> str:
+def _when(path: Path) -> str:
+    """When a listing was written, from its beginning alone; empty if it does not say."""
+    try:
+        with open(path, "rb") as file:
+            found = _WHEN.search(file.read(_HEAD_BYTES))
+    except OSError:
+        return ""
+    when = found[1].decode() if found else ""
+    return when if _is_time(when) else ""
+
+
+def _is_time(when: str) -> bool:
+    try:
+        return datetime.fromisoformat(when).utcoffset() == timedelta(0)
+    except ValueError:
+        return False
+
+
+def _name(root: Path, command: str, *, part: bool = False, spec: str = "") -> str:
     # surrogates are the bytes of a name that is not UTF-8
-    name = hashlib.sha256(f"{command}\0{root}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    words = [command, str(root), *filter(None, [spec])]
+    name = hashlib.sha256("\0".join(words).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return f"{name}{'.part' if part else ''}.json"
 
 
@@ -180,6 +206,8 @@ _ROW: dict[str, tuple[type, ...]] = {
     "ctime_ns": (int,),
     "sha256": (str,),
 }
+_WHEN = re.compile(rb'(?<!\\)"when": "([0-9T:.+-]{10,40})"')
+_HEAD_BYTES = 2**16
 _SIGNED = ("mtime_ns", "ctime_ns")
 _OWN = {"id", "size", "mtime_ns", "sha256"}
 _CLIMBING = frozenset((b"", b".", b".."))
@@ -254,7 +282,7 @@ def _listing(data: dict[str, Any]) -> Listing | None:
         return None
     root, entries = data["root"], data["videos"]
     known = data["command"] in COMMANDS and untrusted.is_hex(data["spec"], SPEC_DIGITS)
-    if not known or "\0" in root or not os.path.isabs(root):
+    if not known or "\0" in root or not os.path.isabs(root) or not _is_time(data["when"]):
         return None
     if not all(isinstance(entry, Entry) for entry in entries):
         return None
@@ -263,8 +291,12 @@ def _listing(data: dict[str, Any]) -> Listing | None:
     return Listing(Path(root), data["command"], data["spec"], data["request"], entries, data["when"])
 
 
-def _names(listing: Listing) -> tuple[str, str]:
-    return _name(listing.root, listing.command), _name(listing.root, listing.command, part=True)
+def _names(listing: Listing) -> list[str]:
+    return [
+        _name(listing.root, listing.command, part=part, spec=spec)
+        for part in (False, True)
+        for spec in ("", listing.spec)
+    ]
 
 
 def _row(row: dict[str, Any]) -> Entry | None:

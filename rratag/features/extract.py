@@ -156,8 +156,10 @@ class Extraction:
         self.command, self.check = command, check
         self.catalog = Catalog(store.cache)
         self._network: Network | None = None
+        self._healed = False
         self._memo: dict[str, Any] = {}  # stays empty until it is known which spec the request leads to
-        self.stores = self._known_stores() if meaning is None else store.with_meaning(digest(meaning))
+        self.stores: list[SpecStore] = []
+        self.stores += self._known_stores() if meaning is None else store.with_meaning(digest(meaning))
         if not self.stores:
             self._open_store()
         self.check(self.stores[0].spec.meaning)
@@ -190,7 +192,7 @@ class Extraction:
         self.check(spec.meaning)
         own = SpecStore(self.store.cache / spec.short, spec)  # its folder is made when there is something to put there
         others = [s for s in self.store.with_meaning(spec.meaning_digest) if s.folder != own.folder]
-        self.stores = [own, *others]
+        self.stores[:] = [own, *others]  # the very list that readers hold
         self._memo = self.request.memo()
 
     def run(self) -> Iterator[Receipt]:
@@ -213,19 +215,25 @@ class Extraction:
     def again(self, entry: Entry) -> Entry:
         """Features of a candidate anew, whose cached ones turned out to be damaged or gone; what became of it.
 
-        The damaged file is set aside. Other features of equal meaning serve if there are any.
+        The damaged file is set aside. Other features of equal meaning serve if there are any. Call `finish` at the end.
         """
         holder = next((store for store in self.stores if store.has(entry.key)), None)
         if holder is not None:
             holder.set_aside(entry.key)
-        other = next((store for store in self.stores if store.has(entry.key)), None)
+        other = next((store for store in self.stores if store.is_whole(entry.key)), None)
         if other is not None:
             return replace(entry, receipt=receipt_of(other, entry.key, entry.id))
         videos = [video for video in self.discovery.videos if video.id == entry.id]
         (new,) = self._extracted(Plan(self.discovery, [], videos))
-        self.entries = [new if one.id == entry.id else one for one in self.entries]
-        self._keep()
+        self.entries = [new if one is entry else one for one in self.entries]
+        self._healed = True
         return new
+
+    def finish(self) -> None:
+        """Keep what `again` changed."""
+        if self._healed:
+            self._healed = False
+            self._keep()
 
     def _extracted(self, plan: Plan) -> Iterator[Entry]:
         """Decode and compute what is pending; the network is loaded if anything is."""
@@ -260,22 +268,24 @@ class Extraction:
         # even if all features were computed otherwise (GPU, CPU): the listing names this spec
         spec = self.store.create_spec(self.stores[0].spec)
         root = self.discovery.root.resolve()
-        entries = [*self.entries, *self._beside(root, spec.folder.name)]
+        before = None if self.discovery.is_whole else self.catalog.find(root, self.command)
+        # what is known of the whole root by other settings is not given up for a part of it
+        aside = before is not None and before.spec != spec.folder.name
+        entries = [one for one in self.entries if one.receipt.reason != "duplicate_path"]
+        if before is not None and not aside:
+            entries += self._beside(root, before)
         ordered = sorted(entries, key=lambda entry: entry.id)
         listing = Listing(root, self.command, spec.folder.name, self._memo, ordered)
         try:
-            self.catalog.write(listing, part=part)
+            self.catalog.write(listing, part=part, aside=aside)
         except OSError as error:
             if not self.plan.pending:  # a cache that may only be read serves all that is in it
                 logger.warning("%s: the listing cannot be written (%s)", self.catalog.folder, error.strerror)
                 return
             raise StoppedError(f"{self.catalog.folder}: {error.strerror}; features are kept, run again") from error
 
-    def _beside(self, root: Path, short: str) -> list[Entry]:
+    def _beside(self, root: Path, before: Listing) -> list[Entry]:
         """Entries of the listing there is that this run, over a part of the root, says nothing of."""
-        before = None if self.discovery.is_whole else self.catalog.find(root, self.command)
-        if before is None or before.spec != short:
-            return []
         mine = {entry.id for entry in self.entries}
         return [entry for entry in before.entries if entry.id not in mine and (root / entry.id).exists()]
 
@@ -341,8 +351,7 @@ class _Pipeline:
         """Pass videos on, noting size and time of each: a file refused unread is known again by these."""
         for video in videos:
             try:
-                found = video.path.stat()
-                self.noted[video.id] = found.st_size, found.st_mtime_ns, found.st_ctime_ns
+                self.noted[video.id] = files.stamp(video.path.stat())
             except OSError:
                 self.noted[video.id] = 0, 0, 0
             yield video

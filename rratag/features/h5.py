@@ -207,7 +207,9 @@ def _attribute(attributes: h5py.AttributeManager, name: str) -> Any:
         return None
     if kept.shape != () or kept.dtype.kind not in "Sif" or kept.dtype.itemsize > MAX_ATTRIBUTE_BYTES:
         raise ValueError(f"attribute {name} is not a number or a string of fixed length")
-    value = attributes[name].item()
+    held = np.empty((), kept.dtype)
+    kept.read(held)
+    value = held.item()
     return value.decode() if isinstance(value, bytes) else value
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from rratag import files
 from rratag.features.catalog import Catalog, Entry, Listing
-from rratag.features.request import Request
 from rratag.features.store import FeatureStore, SpecStore
 from rratag.records import Receipt, Video
 from rratag.video.discover import Discovery
@@ -30,12 +30,6 @@ class Plan:
     def unseen(self) -> list[Entry]:
         """Entries of what discovery itself refused (broken links, pipes)."""
         return [Entry(0, 0, "", receipt) for receipt in self.discovery.failures]
-
-
-def known_spec(catalog: Catalog, request: Request) -> str | None:
-    """The 16 digits that this very request led to before, without loading the network."""
-    memo = request.memo()
-    return next((listing.spec for listing in catalog.all() if listing.request == memo), None)
 
 
 def make_plan(
@@ -68,12 +62,12 @@ def _recall(
     if not known:
         return None
     try:
-        found = video.path.stat()
+        found = files.stamp(video.path.stat())
     except OSError:
         return None
     for listing, entry in reversed(known):
         # programs set the time of change back (copies, archives); the system's own note of it they cannot
-        if (entry.size, entry.mtime_ns, entry.ctime_ns) != (found.st_size, found.st_mtime_ns, found.st_ctime_ns):
+        if (entry.size, entry.mtime_ns, entry.ctime_ns) != found:
             continue
         same_spec = any(listing.spec == store.folder.name for store in stores)
         if entry.receipt.usable:

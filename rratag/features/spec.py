@@ -73,9 +73,16 @@ class Spec:
         if not isinstance(meaning, dict) or not isinstance(compute, dict):
             raise ValueError("meaning and compute must be objects")
         check_depth(data)
+        for name, kind in _KINDS.items():
+            if not isinstance(meaning.get(name, kind()), kind):
+                raise ValueError(f"{name} is {shown(meaning[name])}")
         spec = cls(meaning, compute)
         canonical(spec.to_json())
         return spec
+
+
+_KINDS: dict[str, type] = {"backbone": str, "weights": str, "channels": int, "crops": str, "sampling": dict}
+"""Of what every part of the program reads in a meaning."""
 
 
 def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:

@@ -179,7 +179,7 @@ class SpecStore:
                 file.header()
         except DamagedError as error:
             logger.warning("%s", error)
-            self.set_aside(key)
+            self._move_aside(key)
             return False
         return True
 
@@ -297,8 +297,11 @@ class SpecStore:
         StoppedError
             If the folder cannot be written.
         """
-        if key in self._open:
-            self._open.pop(key).close()
+        if (kept := self._open.pop(key, None)) is not None:
+            kept.close()
+        return self._move_aside(key)
+
+    def _move_aside(self, key: str) -> Path:
         aside = self.damaged / f"{key}.h5"
         try:
             self.damaged.mkdir(exist_ok=True)
@@ -340,11 +343,11 @@ class JoinedStores:
 
     Parameters
     ----------
-    stores : at least one, the preferred one first
+    stores : at least one, the preferred one first; a list may change meanwhile
     """
 
     def __init__(self, stores: Sequence[SpecStore]) -> None:
-        self.stores = list(stores)
+        self.stores = stores
 
     def has(self, key: str) -> bool:
         """Whether any of the stores has the features of `key`."""
@@ -384,8 +387,8 @@ class _Reading:
             raise CacheError(
                 f"{self.path}: another program holds a lock on it; set HDF5_USE_FILE_LOCKING=FALSE"
             ) from error
-        if isinstance(error, PermissionError):
-            raise CacheError(f"{self.path}: cannot be read ({error.strerror}); change its rights") from error
+        if isinstance(error, OSError) and error.errno is not None:  # the system's, not HDF5's own
+            raise CacheError(f"{self.path}: cannot be read ({os.strerror(error.errno)})") from error
         if isinstance(error, NewerFormatError):
             raise CacheError(f"{self.path}: {error}, this program reads {VERSION}; upgrade rratag") from error
         if isinstance(error, (OSError, KeyError, TypeError, ValueError, RuntimeError)):

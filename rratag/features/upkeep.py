@@ -35,11 +35,12 @@ class Checked:
 
 @dataclass(frozen=True)
 class Removal:
-    """A file that may go, why, and its size in bytes."""
+    """A file that may go, why, and its size in bytes; `always` even if it is young."""
 
     path: Path
     why: str
     size: int
+    always: bool = False
 
 
 def verify(store: FeatureStore) -> Iterator[Checked]:
@@ -84,6 +85,8 @@ def _names(catalog: Catalog) -> defaultdict[str, list[str]]:
 def unknown(store: FeatureStore) -> list[Removal]:
     """Features, and notes of failures, of content that no listing knows: its videos changed or left their folders.
 
+    Young files are left out: a run that is still going on may have made them.
+
     Raises
     ------
     CacheError
@@ -96,37 +99,38 @@ def unknown(store: FeatureStore) -> list[Removal]:
         raise CacheError(f"{path}: a damaged listing; run rratag extract on its folder again, then delete this file")
     removals = []
     for spec in store.specs():
-        paths = [spec.path(key) for key in spec.keys()]  # noqa: SIM118 - a store is no dict
-        for path in [*paths, *sorted(spec.failures.glob("*.json"))]:
-            if path.stem not in known:
+        for path in _below(spec):
+            if path.stem not in known and _is_old(path):
                 removals.append(_removal(path, "no scanned folder holds this content"))
     return removals
 
 
 def unused(store: FeatureStore, models: Path) -> list[Removal]:
-    """Features of specs that no model below the folder `models` was trained on; none if there is no model at all."""
+    """Features of specs that no model below the folder `models` was trained on, young files left out.
+
+    None if there is no model at all, or an unfinished training, of which nobody knows what it needs.
+    """
     needed = _meanings(models)
-    if not needed:
+    if not needed or any(models.glob(".*.checkpoint")):
         return []
     return [
         _removal(path, f"no model in {models} uses features of spec {spec.folder.name}")
         for spec in store.specs()
         if spec.spec.meaning_digest not in needed
         for path in _below(spec)
+        if _is_old(path)
     ]
 
 
 def leftovers(store: FeatureStore) -> list[Removal]:
     """What killed runs left and what `verify` set aside: nothing that any run would read."""
-    now = time.time()
     removals = [
         _removal(path, "left by a run that was killed")
         for path in sorted(store.cache.rglob(f"{files.TEMPORARY_PREFIX}*"))
-        # a clock that was set back gives files of the future: those are old, too
-        if abs(now - path.lstat().st_mtime) > LEFTOVER_S
+        if _is_old(path)
     ]
     for spec in store.specs():
-        removals += [_removal(path, "damaged, set aside") for path in sorted(spec.damaged.glob("*.h5"))]
+        removals += [_removal(path, "damaged, set aside", always=True) for path in sorted(spec.damaged.glob("*.h5"))]
     return removals
 
 
@@ -140,6 +144,8 @@ def remove(removals: Iterable[Removal]) -> tuple[int, int]:
     """
     number = size = 0
     for removal in removals:
+        if not _is_old(removal.path) and not removal.always:
+            continue  # written anew since the question was asked
         try:
             removal.path.unlink(missing_ok=True)
         except OSError as error:
@@ -160,11 +166,21 @@ def _remove_if_empty(folder: Path) -> None:
         pass  # not empty, or another run was faster: it stays
 
 
-def _removal(path: Path, why: str) -> Removal:
+def _is_old(path: Path) -> bool:
+    """Whether no run that still lives can have made the file; one that has gone meanwhile is none of ours."""
     try:
-        return Removal(path, why, path.lstat().st_size)
+        # a clock that was set back gives files of the future: those are old, too
+        return abs(time.time() - path.lstat().st_mtime) > LEFTOVER_S
     except FileNotFoundError:
-        return Removal(path, why, 0)
+        return False
+
+
+def _removal(path: Path, why: str, *, always: bool = False) -> Removal:
+    try:
+        size = path.lstat().st_size
+    except FileNotFoundError:
+        size = 0
+    return Removal(path, why, size, always)
 
 
 def _below(spec: SpecStore) -> list[Path]:

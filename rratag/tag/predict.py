@@ -126,12 +126,12 @@ def predict_cached(
     -----
     Memory is bounded by `GROUP_BYTES` of maps (or one video, if larger), whatever the number of entries.
     """
-    stores = list(store) if isinstance(store, Sequence) else [store]
-    rule = view_rule(stores[0].spec.meaning)
+    stores = JoinedStores(store if isinstance(store, Sequence) else [store])
+    rule = view_rule(stores.stores[0].spec.meaning)
     waiting: list[Receipt | _Loaded] = []
     held = 0
     for entry in entries:
-        item = _load(JoinedStores(stores), entry, again)
+        item = _load(stores, entry, again)
         if isinstance(item, _Loaded):
             size = item.features.maps.size * 4
             if held and held + size > GROUP_BYTES:

@@ -97,7 +97,8 @@ class Tagging:
         """
         from rratag.tag.predict import predict_cached
 
-        return predict_cached(self.model, self.extraction.stores, self.entries(), self.extraction.again)
+        yield from predict_cached(self.model, self.extraction.stores, self.entries(), self.extraction.again)
+        self.extraction.finish()
 
     def entries(self) -> Sequence[Entry]:
         """Candidates of the run, sorted by id."""

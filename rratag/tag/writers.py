@@ -173,13 +173,25 @@ def _checked(rows: Iterable[TagRow]) -> Iterator[TagRow]:
         os.fsencode(video)  # no surrogates but those that stand for bytes
         seen.add(video)
         labels: set[str] = set()
-        for rank, row in enumerate(group, start=1):
+        again, own = _partition(group)
+        for row in again:
+            if fault := _fault(row, 1, num_glimpses):
+                raise ValueError(f"video {shown(video)}: {fault}")
+            yield row
+        for rank, row in enumerate(own, start=1):
             num_glimpses = num_glimpses or len(row.glimpses)
             fault = _fault(row, rank, num_glimpses)
             if fault or row.label in labels:
                 raise ValueError(f"video {shown(video)}, row {rank}: {fault or 'a label that is there twice'}")
             labels.add(row.label)
             yield row
+
+
+def _partition(rows: Iterable[TagRow]) -> tuple[list[TagRow], list[TagRow]]:
+    """Rows that say that a video was reached once more, and its own."""
+    found = list(rows)
+    again = [row for row in found if row.reason == "duplicate_path"]
+    return again, [row for row in found if row.reason != "duplicate_path"]
 
 
 def _fault(row: TagRow, rank: int, num_glimpses: int) -> str:

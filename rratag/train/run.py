@@ -74,6 +74,7 @@ def load_training_data(store: FeatureStore, roots: Sequence[Path], options: Labe
     """
     listings = find_listings(store, roots)
     stores = JoinedStores(open_stores(store, listings[0].spec) or [store.open_spec(listings[0].spec)])
+    _check_meaning(stores.stores[0].spec)
     ids_to_keys, lost = _present(_merged(listings), stores)
     labelled = label(ids_to_keys, options)
     # only classes that training sees can be learnt: a class of unlabelled or other parts has no number
@@ -91,6 +92,19 @@ def load_training_data(store: FeatureStore, roots: Sequence[Path], options: Labe
         labelled.missing,
         [*lost, *divided.warnings],
     )
+
+
+def _check_meaning(spec: Spec) -> None:
+    """Refuse features that do not say what they are.
+
+    Raises
+    ------
+    CacheError
+        Naming what is missing.
+    """
+    for name in ("backbone", "weights", "channels", "crops", "input_size", "sampling"):
+        if name not in spec.meaning:
+            raise CacheError(f"the features of spec {spec.short} do not say their {name}; extract again")
 
 
 def _present(ids_to_keys: dict[str, str], store: JoinedStores) -> tuple[dict[str, str], list[str]]:

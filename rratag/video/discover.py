@@ -330,6 +330,8 @@ class _Collector:
 
     def _refuse(self, path: str, status: str, reason: str, message: str) -> None:
         name = self._id(path)
+        if name == ".":  # the input itself: what is known of it must not be replaced by nothing
+            raise UsageError(f"{_shown(path)}: {message}; mend its rights, or name another folder")
         self.failures.setdefault(name, Receipt(name, status, reason, message))
 
     def _id(self, path: str) -> str:

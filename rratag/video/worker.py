@@ -23,6 +23,7 @@ import av
 import av.logging
 import numpy as np
 
+from rratag import files
 from rratag.video.complaints import forget_log_above
 from rratag.video.decode import DistrustError, Frame, Notes, routes
 from rratag.video.gate import Fault, Refused, gate, open_without_waiting
@@ -200,7 +201,7 @@ def _stat(path: Path) -> tuple[int, int]:
         status = os.stat(path)
     except FileNotFoundError as error:
         raise Refused("vanished", message="the file went away while it was read") from error
-    return status.st_size, status.st_mtime_ns
+    return files.stamp(status)[:2]
 
 
 def _judge(outcome: Outcome, found: Probe, notes: Notes, delivered: set[int]) -> Outcome:

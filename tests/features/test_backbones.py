@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -108,6 +109,17 @@ def test_pooled_features_and_classifier_are_the_logits_of_torchvision(
     if family not in ("convnext", "squeezenet", "efficientnet"):
         folded = sum(isinstance(one, nn.BatchNorm2d) for one in backbone.network.modules())
         assert folded < sum(isinstance(one, nn.BatchNorm2d) for one in network.modules())
+
+
+def test_names_of_tensors_in_the_files_that_torchvision_distributes() -> None:
+    """Its DenseNet files are older than its DenseNet's names; torchvision's own loader renames them likewise."""
+    rename = TORCHVISION["densenet"].rename
+    with torch.random.fork_rng():
+        own = list(models.densenet121(weights=None).state_dict())
+    then = [re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)\.", r"\1.\2.", key) for key in own]
+    assert "features.denseblock1.denselayer1.norm.1.weight" in then
+    assert [rename(key) for key in then] == own
+    assert [rename(key) for key in own] == own
 
 
 @pytest.mark.parametrize("name", TIMM)

@@ -250,3 +250,35 @@ def test_listings_of_many_videos_are_read_in_bounded_memory(tmp_path: Path) -> N
     assert found is not None
     assert found.entries == entries
     assert peak < 1500 * count
+
+
+def test_newer_listings_of_other_roots_hinder_no_writing(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path / "cache")
+    catalog.write(listing(tmp_path / "a", when="2026-01-02T00:00:00.000001+00:00"))
+    (path,) = catalog.folder.iterdir()
+    path.write_text(path.read_text().replace('"version": 1', '"version": 99'))
+    catalog.write(listing(tmp_path / "b", when="2026-01-01T00:00:00.000000+00:00"))
+    assert catalog.find(tmp_path / "b", "extract").when == "2026-01-02T00:00:00.000002+00:00"
+
+
+@pytest.mark.parametrize("when", ["zzz", "", "2026-01-02", "2026-01-02T00:00:00"])
+def test_a_listing_without_a_time_is_none(tmp_path: Path, when: str) -> None:
+    catalog = Catalog(tmp_path / "cache")
+    catalog.write(listing(tmp_path / "a"))
+    (path,) = catalog.folder.iterdir()
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps(data | {"when": when}))
+    assert catalog.find(tmp_path / "a", "extract") is None
+
+
+def test_a_listing_of_a_part_by_other_settings_stands_beside_that_of_the_whole(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path / "cache")
+    whole = listing(tmp_path / "a")
+    catalog.write(whole)
+    part = replace(listing(tmp_path / "a", entries=ENTRIES[:1]), spec="f" * 16)
+    catalog.write(part, part=True, aside=True)
+    assert catalog.unfinished() == [part]
+    catalog.write(part, aside=True)
+    assert catalog.find(tmp_path / "a", "extract") == whole
+    assert {one.spec for one in catalog.all()} == {whole.spec, "f" * 16}
+    assert catalog.unfinished() == []

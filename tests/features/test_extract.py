@@ -630,3 +630,43 @@ def test_a_failure_known_by_content_has_all_that_was_known_of_it(tmp_path: Path)
     extract_module._keep_failure(store, "0" * 32, receipt)
     again = extract_module._read_failure(store, "0" * 32, "b.mp4")
     assert again == replace(receipt, video="b.mp4", seconds=0.0)
+
+
+# --- what a listing must keep ---
+
+
+def test_a_video_reached_twice_does_not_spoil_the_listing(clip_folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    run = Extraction(
+        discover([str(clip_folder), str(clip_folder / "red/1.mp4")]), REQUEST, FeatureStore(cache), RunOptions(1)
+    )
+    rows = [(receipt.video, receipt.status) for receipt in run.run()]
+    assert rows.count(("red/1.mp4", "ok")) == rows.count(("red/1.mp4", "skipped")) == 1
+    assert len(kept(cache, clip_folder).ids_to_keys()) == NUM_CLIPS
+    assert extraction(clip_folder, cache).plan.pending == []
+
+
+def test_a_file_of_the_far_future_is_known_again_and_its_features_are_read(clip_folder: Path, tmp_path: Path) -> None:
+    cache, folder = tmp_path / "cache", clip_folder / "red"
+    try:
+        os.utime(folder / "1.mp4", ns=(0, 2**63 + 5_000_000_000))
+    except OverflowError:
+        pytest.skip("this file system knows no such time")
+    assert statuses(extract(folder, cache)) == {"ok"}
+    assert extraction(folder, cache).plan.pending == []
+    assert all(only_spec(cache).is_whole(key) for key in kept(cache, folder).ids_to_keys().values())
+
+
+def test_a_part_with_other_settings_does_not_replace_what_is_known_of_the_whole(
+    clip_folder: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    extract(clip_folder, cache)
+    (clip_folder / "top.mp4").write_bytes((clip_folder / "red/1.mp4").read_bytes() + b"\0")
+    other = replace(REQUEST, crops="1" if REQUEST.crops != "1" else "full")
+    run = Extraction(discover([str(clip_folder / "top.mp4")]), other, FeatureStore(cache), RunOptions(1))
+    assert [receipt.video for receipt in run.run()] == ["top.mp4"]
+    assert len(kept(cache, clip_folder).ids_to_keys()) == NUM_CLIPS
+    listings = Catalog(cache).all()
+    assert [len(listing.entries) for listing in listings] == [1, NUM_CLIPS]
+    assert Catalog(cache).damaged() == []

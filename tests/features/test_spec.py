@@ -238,3 +238,10 @@ def test_values_that_are_not_known_name_those_that_are(field: str, value: Any, w
 @pytest.mark.parametrize("side", [None, 32, 2048])
 def test_sides_at_the_limits_are_accepted(side: int | None) -> None:
     assert Request(input_size=side).input_size == side
+
+
+@pytest.mark.parametrize(("name", "value"), [("sampling", 3), ("backbone", None), ("channels", "5"), ("crops", [])])
+def test_fields_that_all_read_have_their_types(name: str, value: object) -> None:
+    data = Spec({"backbone": "x", "channels": 5, "crops": "1", "sampling": {}, name: value}, {}).to_json()
+    with pytest.raises(ValueError, match=name):
+        Spec.from_json(data)

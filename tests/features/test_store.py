@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from rratag import files
-from rratag.errors import CacheError, StoppedError
+from rratag.errors import CacheError, DamagedError, StoppedError
 from rratag.features import store as store_module
 from rratag.features.spec import Spec
 from rratag.features.store import COMPRESSIONS, Features, FeatureStore, SpecStore, file_image, read_features
@@ -438,3 +438,18 @@ def test_read_features_finds_a_video_by_its_content(tmp_path: Path) -> None:
     newer.write(KEY, other, RECEIPT, SOURCE)
     os.utime(make_store(tmp_path).path(KEY), ns=(0, 0))
     assert_same(read_features(str(video), str(cache)), other)
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EIO, errno.ENOMEM, errno.ESTALE])
+def test_trouble_of_the_system_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    store, features = written(tmp_path)
+
+    def refuse(*arguments: Any, **named: Any) -> None:
+        raise OSError(code, f"Unable to open file ({os.strerror(code)})")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(h5py, "File", refuse)
+        with pytest.raises(CacheError, match="cannot be read") as caught:
+            again(store).is_whole(KEY)
+        assert not isinstance(caught.value, DamagedError)
+    assert_same(again(store).read(KEY), features)

@@ -23,6 +23,14 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def age(folder: Path, seconds: float = 7200) -> None:
+    """As if all files below had been there for a while."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            then = time.time() - seconds
+            os.utime(path, (then, then))
+
+
 def below(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
@@ -77,6 +85,8 @@ def test_features_that_a_listing_knows_are_never_offered(toy_cache: Any) -> None
     toy_cache.fill(["a.mp4"])  # the folder now holds one video less
     (store.failures).mkdir()
     (store.failures / f"{'0' * 32}.json").write_text("{}")
+    assert upkeep.unknown(toy_cache.store) == []  # a run that is still going on may have made them
+    age(toy_cache.cache)
     assert [one.path for one in upkeep.unknown(toy_cache.store)] == [
         store.path(toy_cache.key("b.mp4")),
         store.failures / f"{'0' * 32}.json",
@@ -92,6 +102,7 @@ def test_what_an_unfinished_run_has_done_is_known(toy_cache: Any) -> None:
     for path in (toy_cache.cache / "roots").iterdir():
         if not path.name.endswith(".part.json"):
             path.unlink()
+    age(toy_cache.cache)
     assert upkeep.unknown(toy_cache.store) == []
 
 
@@ -109,6 +120,11 @@ def test_specs_of_no_model_are_offered_only_beside_models(toy_cache: Any, tmp_pa
     unused = toy_cache.fill(["a.mp4"], root=tmp_path / "other", spec=other)
     assert upkeep.unused(toy_cache.store, tmp_path / "models") == []
     model(tmp_path / "models/latest", toy_cache.spec.meaning)
+    assert upkeep.unused(toy_cache.store, tmp_path / "models") == []
+    age(toy_cache.cache)
+    (tmp_path / "models/.latest.0.checkpoint").touch()  # nobody knows which features it needs
+    assert upkeep.unused(toy_cache.store, tmp_path / "models") == []
+    (tmp_path / "models/.latest.0.checkpoint").unlink()
     removals = upkeep.unused(toy_cache.store, tmp_path / "models")
     assert [one.path for one in removals] == [unused.path(toy_cache.key("a.mp4"))]
     assert upkeep.remove(removals) == (1, removals[0].size)
@@ -119,6 +135,7 @@ def test_specs_of_no_model_are_offered_only_beside_models(toy_cache: Any, tmp_pa
 def test_features_of_equal_meaning_computed_otherwise_are_used(toy_cache: Any, tmp_path: Path) -> None:
     toy_cache.fill(["a.mp4"], spec=Spec(toy_cache.spec.meaning, {"runtime": "torch", "precision": "fp16"}))
     model(tmp_path / "models/latest", toy_cache.spec.meaning)
+    age(toy_cache.cache)
     assert upkeep.unused(toy_cache.store, tmp_path / "models") == []
 
 
@@ -165,7 +182,12 @@ def test_what_another_run_deleted_meanwhile_is_no_trouble(toy_cache: Any) -> Non
     path = leave(store.folder, ".tmp-old", 7200)
     found = upkeep.leftovers(toy_cache.store)
     path.unlink()
-    assert upkeep.remove(found) == (1, 4)
+    assert upkeep.remove(found) == (0, 0)
+    path = leave(store.folder, ".tmp-old", 7200)
+    found = upkeep.leftovers(toy_cache.store)
+    leave(store.folder, ".tmp-old", 0)  # written anew since
+    assert upkeep.remove(found) == (0, 0)
+    assert path.exists()
 
 
 # --- the commands ---
@@ -191,6 +213,7 @@ def test_verify_names_file_and_video_and_ends_with_3(toy_cache: Any, cli: Any) -
 def test_prune_asks_and_without_an_answer_keeps_everything(toy_cache: Any, cli: Any) -> None:
     toy_cache.fill(["a.mp4", "b.mp4"])
     toy_cache.fill(["a.mp4"])
+    age(toy_cache.cache)
     before = below(toy_cache.cache)
     ran = cli("cache", "prune", "--cache", toy_cache.cache)
     assert ran.code == 2
@@ -202,6 +225,21 @@ def test_prune_asks_and_without_an_answer_keeps_everything(toy_cache: Any, cli: 
     assert "deleted 1 files" in ran.err
     assert len(below(toy_cache.cache)) == len(before) - 1
     assert "nothing to prune" in cli("cache", "prune", "--cache", toy_cache.cache).err
+
+
+def test_yes_deletes_what_no_model_needs_only_where_it_is_said_where_models_are(
+    toy_cache: Any, cli: Any, tmp_path: Path
+) -> None:
+    toy_cache.fill(["a.mp4"])
+    toy_cache.fill(["a.mp4"], root=tmp_path / "other", spec=Spec({**toy_cache.spec.meaning, "crops": "3"}, {}))
+    model(tmp_path / ".rratag/models/latest", toy_cache.spec.meaning)
+    age(toy_cache.cache)
+    before = below(toy_cache.cache)
+    ran = cli("cache", "prune", "--cache", toy_cache.cache, "--yes")
+    assert (ran.code, below(toy_cache.cache)) == (0, before)
+    assert "kept: say with --models" in ran.err
+    ran = cli("cache", "prune", "--cache", toy_cache.cache, "--yes", "--models", tmp_path / ".rratag/models")
+    assert "deleted 1 files" in ran.err
 
 
 def test_gc_takes_leftovers_without_asking(toy_cache: Any, cli: Any) -> None:

@@ -277,3 +277,18 @@ def test_a_cache_that_may_only_be_read_serves_what_is_in_it(
     (clip_folder / "red/new.mp4").write_bytes((clip_folder / "red/1.mp4").read_bytes() + b"\0")
     with pytest.raises(StoppedError, match="Read-only file system"):
         list(results(tagging(model, clip_folder, cache)))
+
+
+def test_features_of_another_precision_are_made_again_in_this_one(
+    model: Model, clip_folder: Path, cache: Path, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Extracted on a GPU, used on a laptop: what is damaged is made again as this machine computes it."""
+    wanted = numbers(list(results(tagging(model, clip_folder, cache))))
+    other = replace(network, precision="bf16")  # the same numbers under another name
+    monkeypatch.setattr(extract_module, "load_network", lambda request, download=False: other)
+    run = tagging(model, clip_folder, cache)
+    list(run.extract())
+    flip(cached_file(run, "red/1.mp4"))
+    flip(cached_file(run, "blue/2.mp4"))
+    assert numbers(list(run.predictions())) == wanted
+    assert [store.spec.compute["precision"] for store in run.extraction.stores] == ["bf16", "fp32"]

@@ -362,3 +362,13 @@ def test_report_has_the_columns_of_a_receipt(tmp_path: Path) -> None:
         "'=a.mp4,ok,,,pyav,,25,0,0,0,1.5,640,0,0,0.125\n"
         'b\\xff.mp4,unreadable,empty,"the file, it is empty",,,0,0,0,0,,0,0,0,0\n'
     )
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+@pytest.mark.parametrize("first", [by_hand("a/0.mp4"), FAILED], ids=["usable", "failed"])
+def test_a_video_reached_twice_comes_back_with_both_rows(tmp_path: Path, suffix: str, first: Any) -> None:
+    again = Receipt("a/0.mp4", "skipped", "duplicate_path", "reached twice by overlapping inputs; read once")
+    write_tags([again, by_hand("b.mp4"), first], tmp_path / f"tags{suffix}", ABOUT)
+    rows = read_tags(tmp_path / f"tags{suffix}")
+    wanted = [*tagged(first, ABOUT).rows, *tagged(again, ABOUT).rows, *tagged(by_hand("b.mp4"), ABOUT).rows]
+    assert sorted(map(repr, rows)) == sorted(map(repr, wanted))

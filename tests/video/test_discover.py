@@ -257,3 +257,15 @@ def test_nothing_found_says_what_was_there(tmp_path):
         discover([])
     with pytest.raises(UsageError, match="empty string"):
         discover([""])
+
+
+def test_an_input_that_cannot_be_listed_stops_the_run_and_replaces_nothing(tmp_path, monkeypatch):
+    """A network disk that is away for a moment must not look like an empty folder."""
+    (tmp_path / "a.mp4").write_bytes(b"x")
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UsageError, match="cannot be listed: Permission denied"):
+        discover([str(tmp_path)])
