@@ -44,7 +44,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises
     ------
     OSError
-        If the disk is full or the folder cannot be written; nothing is left behind then.
+        If the disk is full or the folder cannot be written; nothing is left behind then. If only the last step failed,
+        the sync of the folder, the new content stands already.
     """
     descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
     try:
