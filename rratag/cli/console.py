@@ -131,6 +131,10 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
             if not _lost(sys.stdout):
                 raise  # a pipe of our own, to a decoder: no end of the work
             raise typer.Exit(EXIT_OK) from error
+        except OSError as error:  # of the system: a full disk behind stdout, a working folder that has gone
+            where = f"{error.filename}: " if error.filename else ""
+            err.print(f"error: {printable(where + (error.strerror or str(error)))}", markup=False, style="red")
+            raise typer.Exit(EXIT_STOPPED) from error
 
     return guarded
 

@@ -182,8 +182,19 @@ def compression(name: str) -> str:
 
 
 def absolute(path: Path) -> Path:
-    """`path` from the root, links kept, ``~`` resolved."""
-    return path.expanduser().absolute()
+    """`path` from the root, links kept, ``~`` resolved.
+
+    Raises
+    ------
+    UsageError
+        If ``~`` is of nobody, or there is no working folder any more.
+    """
+    from rratag.errors import UsageError
+
+    try:
+        return path.expanduser().absolute()
+    except (OSError, RuntimeError) as error:
+        raise UsageError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def about(model: Model, spec: Spec, top: int, score: str) -> About:

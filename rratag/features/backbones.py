@@ -64,7 +64,7 @@ class Backbone:
     """A frozen CNN in evaluation mode.
 
     `channels` is C, `stride` pixels per cell; `weights_digest` names the weights in the spec; `is_random` says that
-    they mean nothing.
+    they mean nothing; `weights_path` is their file, None if they are random or come with a package.
     """
 
     name: str
@@ -76,6 +76,7 @@ class Backbone:
     is_random: bool
     _features: Callable[[nn.Module, Tensor], Tensor]
     _classify: Callable[[nn.Module, Tensor], Tensor]
+    weights_path: Path | None = None
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Backbone:
         """Move the network, in channels-last memory."""
@@ -308,7 +309,7 @@ def _torchvision(name: str, weights: str | None, download: bool) -> Backbone:
         tuple(transform.std),
     )
     digest = state_digest(network.state_dict()) if path is None else file_digest(path)
-    return Backbone(name, network, preprocessing, digest, 0, 0, path is None, family.features, family.classify)
+    return Backbone(name, network, preprocessing, digest, 0, 0, path is None, family.features, family.classify, path)
 
 
 def _timm(name: str, weights: str | None, download: bool, *, shown: str | None = None) -> Backbone:
@@ -345,6 +346,7 @@ def _timm(name: str, weights: str | None, download: bool, *, shown: str | None =
         path is None,
         lambda net, x: net.forward_features(x),  # type: ignore[operator]
         lambda net, x: net.forward_head(x),  # type: ignore[operator]
+        path,
     )
 
 

@@ -167,10 +167,9 @@ class Extraction:
         self.entries = [*self.plan.unseen, *self.plan.done]
 
     def _known_stores(self) -> list[SpecStore]:
-        memo = self.request.memo()
         for listing in self.catalog.all():
-            if listing.request == memo and (stores := open_stores(self.store, listing.spec)):
-                self._memo = memo
+            if self.request.made(listing.request) and (stores := open_stores(self.store, listing.spec)):
+                self._memo = listing.request
                 return stores
         return []
 
@@ -193,10 +192,11 @@ class Extraction:
         own = SpecStore(self.store.cache / spec.short, spec)  # its folder is made when there is something to put there
         others = [s for s in self.store.with_meaning(spec.meaning_digest) if s.folder != own.folder]
         self.stores[:] = [own, *others]  # the very list that readers hold
-        self._memo = self.request.memo()
+        self._memo = self.request.memo(self.network.backbone.weights_path)
 
     def run(self) -> Iterator[Receipt]:
         """Do it: exactly one receipt per candidate, those known already first."""
+        self._settle()
         yield from (entry.receipt for entry in self.entries)
         try:
             kept = time.monotonic()
@@ -211,6 +211,19 @@ class Extraction:
                 self._keep(part=True)
             raise
         self._keep()
+
+    def _settle(self) -> None:
+        """Find out where new features go, before anything is said to be done."""
+        if not self.plan.pending:
+            return
+        spec = self.request.spec(self.network.backbone, self.network.precision)
+        if spec.short == self.stores[0].folder.name:
+            return
+        before = self.stores[0].spec.meaning_digest
+        self._open_store()
+        if spec.meaning_digest != before:  # other weights under the same name: what is known is of the former ones
+            self.plan = self._make_plan()
+            self.entries = [*self.plan.unseen, *self.plan.done]
 
     def again(self, entry: Entry) -> Entry:
         """Features of a candidate anew, whose cached ones turned out to be damaged or gone; what became of it.
@@ -242,7 +255,7 @@ class Extraction:
         spec = self.request.spec(self.network.backbone, self.network.precision)
         if spec.short != self.stores[0].folder.name:
             self._open_store()
-        self._memo = self.request.memo()
+        self._memo = self.request.memo(self.network.backbone.weights_path)
         self.store.create_spec(spec)
         yield from _Pipeline(self, self._commit).run(plan)
 
@@ -268,12 +281,12 @@ class Extraction:
         # even if all features were computed otherwise (GPU, CPU): the listing names this spec
         spec = self.store.create_spec(self.stores[0].spec)
         root = self.discovery.root.resolve()
-        before = None if self.discovery.is_whole else self.catalog.find(root, self.command)
+        before = self.catalog.find(root, self.command)
         # what is known of the whole root by other settings is not given up for a part of it
-        aside = before is not None and before.spec != spec.folder.name
+        aside = not self.discovery.is_whole and before is not None and before.spec != spec.folder.name
         entries = [one for one in self.entries if one.receipt.reason != "duplicate_path"]
-        if before is not None and not aside:
-            entries += self._beside(root, before)
+        if before is not None and before.spec == spec.folder.name:
+            entries = self._remembering(entries, before) + self._beside(root, before)
         ordered = sorted(entries, key=lambda entry: entry.id)
         listing = Listing(root, self.command, spec.folder.name, self._memo, ordered)
         try:
@@ -284,9 +297,23 @@ class Extraction:
                 return
             raise StoppedError(f"{self.catalog.folder}: {error.strerror}; features are kept, run again") from error
 
+    def _remembering(self, entries: list[Entry], before: Listing) -> list[Entry]:
+        """`entries`, and what content was there of those that just now cannot be read: it is still needed."""
+        known = {entry.id: entry.sha256 for entry in before.entries}
+        return [
+            replace(one, sha256=known.get(one.id, "")) if not one.sha256 and one.receipt.status in RETRIED else one
+            for one in entries
+        ]
+
     def _beside(self, root: Path, before: Listing) -> list[Entry]:
-        """Entries of the listing there is that this run, over a part of the root, says nothing of."""
+        """Entries of the listing there is that this run says nothing of.
+
+        Those beside the part of the root that it was over, and those in folders that it could not list.
+        """
         mine = {entry.id for entry in self.entries}
+        if self.discovery.is_whole:
+            closed = [f"{one.video}/" for one in self.discovery.failures if one.status == "permission_denied"]
+            return [one for one in before.entries if one.id.startswith(tuple(closed)) and one.id not in mine]
         return [entry for entry in before.entries if entry.id not in mine and (root / entry.id).exists()]
 
 

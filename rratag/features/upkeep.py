@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rratag import files, untrusted
-from rratag.errors import CacheError, DamagedError
+from rratag.errors import CacheError, DamagedError, StoppedError
 from rratag.features.catalog import Catalog
 from rratag.features.spec import digest
 from rratag.features.store import KEY_DIGITS, FeatureStore, SpecStore
@@ -46,12 +46,7 @@ class Removal:
 def verify(store: FeatureStore) -> Iterator[Checked]:
     """Read every features file whole; what is damaged is set aside, so that the next run makes it again.
 
-    A file that cannot be judged here (no right to read it, a newer format) is reported and left where it is.
-
-    Raises
-    ------
-    StoppedError
-        If a damaged file cannot be moved.
+    A file that cannot be judged here (no right to read it, a newer format), or moved, is reported and left where it is.
     """
     names = _names(Catalog(store.cache))
     for spec in store.specs():
@@ -59,11 +54,19 @@ def verify(store: FeatureStore) -> Iterator[Checked]:
             try:
                 spec.check(key)
             except DamagedError as error:
-                yield Checked(spec.path(key), str(error), names[key], spec.set_aside(key))
+                yield Checked(spec.path(key), str(error), names[key], _set_aside(spec, key))
             except CacheError as error:
                 yield Checked(spec.path(key), str(error), names[key])
             else:
                 yield Checked(spec.path(key), "", names[key])
+
+
+def _set_aside(spec: SpecStore, key: str) -> Path | None:
+    """Where a damaged file is now; None where a cache may only be read."""
+    try:
+        return spec.set_aside(key)
+    except StoppedError:
+        return None
 
 
 def count(store: FeatureStore) -> int:
@@ -96,7 +99,7 @@ def unknown(store: FeatureStore) -> list[Removal]:
     listings = [*catalog.all(), *catalog.unfinished()]
     known = {entry.sha256[:KEY_DIGITS] for listing in listings for entry in listing.entries}
     for path in catalog.damaged():
-        raise CacheError(f"{path}: a damaged listing; run rratag extract on its folder again, then delete this file")
+        raise CacheError(f"{path}: a damaged listing; run rratag extract on its folder again; delete it if it stays so")
     removals = []
     for spec in store.specs():
         for path in _below(spec):
@@ -111,7 +114,7 @@ def unused(store: FeatureStore, models: Path) -> list[Removal]:
     None if there is no model at all, or an unfinished training, of which nobody knows what it needs.
     """
     needed = _meanings(models)
-    if not needed or any(models.glob(".*.checkpoint")):
+    if not needed or any(models.rglob(".*.checkpoint")):
         return []
     return [
         _removal(path, f"no model in {models} uses features of spec {spec.folder.name}")
@@ -124,10 +127,16 @@ def unused(store: FeatureStore, models: Path) -> list[Removal]:
 
 def leftovers(store: FeatureStore) -> list[Removal]:
     """What killed runs left and what `verify` set aside: nothing that any run would read."""
+    if not store.exists:
+        return []  # whatever lies there is not ours
+    folders = [store.cache, Catalog(store.cache).folder]
+    for spec in store.specs():
+        folders += [spec.folder, spec.failures, spec.damaged, *spec.folder.glob("[0-9a-f][0-9a-f]")]
     removals = [
         _removal(path, "left by a run that was killed")
-        for path in sorted(store.cache.rglob(f"{files.TEMPORARY_PREFIX}*"))
-        if _is_old(path)
+        for folder in folders
+        for path in sorted(folder.glob(f"{files.TEMPORARY_PREFIX}*"))
+        if path.is_file() and _is_old(path)
     ]
     for spec in store.specs():
         removals += [_removal(path, "damaged, set aside", always=True) for path in sorted(spec.damaged.glob("*.h5"))]
@@ -157,6 +166,8 @@ def remove(removals: Iterable[Removal]) -> tuple[int, int]:
 
 def _remove_if_empty(folder: Path) -> None:
     """Remove `ab`, `failed` or `damaged`, and a spec's folder that holds nothing but its ``spec.json``."""
+    if folder.name not in ("failed", "damaged") and not untrusted.is_hex(folder.name, 2):
+        return
     try:
         os.rmdir(folder)
         if os.listdir(folder.parent) == ["spec.json"]:
@@ -190,7 +201,7 @@ def _below(spec: SpecStore) -> list[Path]:
 def _meanings(models: Path) -> set[str]:
     """Digests of what the features of each model mean."""
     found = set()
-    for path in models.glob("*/config.json"):
+    for path in models.rglob("config.json"):
         try:
             found.add(digest(untrusted.read_json(path, MAX_CONFIG)["meaning"]))
         except (OSError, ValueError, KeyError, TypeError) as error:

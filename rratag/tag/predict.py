@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from rratag.errors import CacheError, DamagedError, ModelError, UsageError
+from rratag.errors import CacheError, DamagedError, ModelError, StoppedError, UsageError
 from rratag.explain.evidence import Evidence, peak
 from rratag.features.store import JoinedStores
 from rratag.head.scores import concatenation_scores, ensemble_scores, glimpse_scores
@@ -161,7 +161,10 @@ def _load(store: JoinedStores, entry: Entry, again: Callable[[Entry], Entry] | N
         if again is None:
             raise
         logger.warning("%s: its cached features are set aside and made again: %s", entry.id, error)
-        return _load(store, again(entry), None)
+        try:
+            return _load(store, again(entry), None)
+        except StoppedError as problem:  # the other videos can be tagged all the same
+            return Receipt(entry.id, "unreadable", "corrupt", f"its cached features, not the video: {problem}")
 
 
 def _flush(model: Model, rule: ViewRule, waiting: list[Receipt | _Loaded]) -> Iterator[Prediction | Receipt]:

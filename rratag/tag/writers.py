@@ -74,6 +74,8 @@ def check_place(path: Path, option: str) -> None:
     """
     if path.is_dir():
         raise UsageError(f"{path}: is a folder; {option} takes a file")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path}: is a device or pipe, which is not replaced; {option} takes a file, or - for stdout")
     if not path.parent.is_dir():
         raise UsageError(f"{path}: folder {path.parent} does not exist; make it, or give another {option}")
     if not os.access(path.parent, os.W_OK | os.X_OK):
@@ -123,11 +125,13 @@ def write_report(out: str | Path, receipts: Iterable[Receipt]) -> None:
 def _put(out: str | Path, content: bytes) -> None:
     """All of `content` or nothing."""
     if str(out) == STDOUT:
+        if sys.stdout is None:
+            raise RratagError("stdout is closed; give a file instead of -")
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
         return
     try:
-        files.write_atomically(Path(out), content)
+        files.write_atomically(Path(os.path.realpath(out)), content)  # a link stays one
     except OSError as error:
         raise RratagError(f"{out}: cannot be written ({error.strerror}); choose another place") from error
 

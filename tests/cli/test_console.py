@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -129,3 +131,21 @@ def test_a_broken_pipe_to_somebody_else_is_no_success(nobody: int, monkeypatch: 
         with pytest.raises(typer.Exit) as stop:
             one_line_errors(write)(nobody)
     assert stop.value.exit_code == 0
+
+
+def test_trouble_of_the_system_is_one_line(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("rratag.cli.cache.lines", refuse)
+    ran = cli("cache", "ls")
+    assert ran.code == 1
+    assert ran.err == "error: No space left on device\n"
+
+
+@pytest.mark.parametrize("cache", ["~nobody-of-this-name/x", "x" * 5000])
+def test_a_cache_that_can_be_no_folder_is_one_line(cli: Any, cache: str) -> None:
+    ran = cli("cache", "ls", "--cache", cache)
+    assert ran.code in (1, 2)
+    assert ran.err.count("\n") == 1
+    assert ran.err.startswith("error: ")

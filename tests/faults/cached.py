@@ -50,7 +50,9 @@ def read_features_below(folder: Path) -> dict[str, Any]:
 
 def listing(count: int) -> Listing:
     entries = [Entry(9, 5, digest(str(number)), Receipt(f"{number}.mp4", "ok")) for number in range(count)]
-    return Listing(Path("/videos"), "extract", SPEC.short, {"backbone": "toy"}, entries, when="2030-01-01T00:00:00.000000+00:00")
+    return Listing(
+        Path("/videos"), "extract", SPEC.short, {"backbone": "toy"}, entries, when="2030-01-01T00:00:00.000000+00:00"
+    )
 
 
 def put_listing(folder: Path, count: int, *, part: bool = False) -> None:

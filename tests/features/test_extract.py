@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -670,3 +671,76 @@ def test_a_part_with_other_settings_does_not_replace_what_is_known_of_the_whole(
     listings = Catalog(cache).all()
     assert [len(listing.entries) for listing in listings] == [1, NUM_CLIPS]
     assert Catalog(cache).damaged() == []
+
+
+def test_other_weights_where_they_were_found_are_noticed_at_once(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: Network
+) -> None:
+    """No option names the file of a torchvision or timm backbone."""
+    cache, folder, path = tmp_path / "cache", clip_folder / "red", tmp_path / "found.pth"
+    path.write_bytes(b"one")
+    request = replace(REQUEST, weights=None)
+
+    def load(request: Request, download: bool = False) -> Network:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        return replace(network, backbone=replace(network.backbone, weights_digest=digest, weights_path=path))
+
+    monkeypatch.setattr(extract_module, "load_network", load)
+    extract(folder, cache, request)
+    assert extraction(folder, cache, request).plan.pending == []
+    path.write_bytes(b"two")
+    run = extraction(folder, cache, request)
+    assert len(run.plan.pending) == 5
+    assert statuses({receipt.video: receipt for receipt in run.run()}) == {"ok"}
+    assert [len(store.keys()) for store in FeatureStore(cache).specs()] == [5, 5]
+
+
+def test_other_weights_found_late_leave_nothing_that_is_done(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: Network
+) -> None:
+    cache, folder = tmp_path / "cache", clip_folder / "red"
+    extract(folder, cache)
+    other = replace(network, backbone=replace(network.backbone, weights_digest="f" * 64))
+    monkeypatch.setattr(extract_module, "load_network", lambda request, download=False: other)
+    (folder / "new.mp4").write_bytes((folder / "1.mp4").read_bytes() + b"\0")
+    receipts = extract(folder, cache)
+    listing = kept(cache, folder)
+    assert len(receipts) == len(listing.ids_to_keys()) == 6
+    store = FeatureStore(cache).open_spec(listing.spec)
+    assert all(store.has(key) for key in listing.ids_to_keys().values())
+
+
+def test_what_cannot_be_read_just_now_is_not_gone(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rights taken away, or a disk that is away: the features of these videos are still needed."""
+    cache = tmp_path / "cache"
+    extract(clip_folder, cache)
+    whole = kept(cache, clip_folder)
+    scandir, stat = os.scandir, os.stat
+
+    def closed(path: Any) -> Any:
+        if str(path).endswith("blue"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    (clip_folder / "red/1.mp4").rename(clip_folder / "red/aside")
+    (clip_folder / "red/1.mp4").symlink_to(clip_folder / "closed/1.mp4")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", closed)
+
+        def refuse(path: Any, **named: Any) -> Any:
+            if str(path).endswith("red/1.mp4") and named.get("follow_symlinks", True):
+                raise PermissionError(13, "Permission denied")
+            return stat(path, **named)
+
+        patch.setattr(os, "stat", refuse)
+        receipts = extract(clip_folder, cache)
+    assert receipts["blue"].status == receipts["red/1.mp4"].status == "permission_denied"
+    listing = kept(cache, clip_folder)
+    assert {entry.sha256 for entry in listing.entries} >= {entry.sha256 for entry in whole.entries}
+    assert len(listing.ids_to_keys()) == NUM_CLIPS - 1
+    (clip_folder / "red/1.mp4").unlink()
+    (clip_folder / "red/aside").rename(clip_folder / "red/1.mp4")
+    extract(clip_folder, cache)
+    assert kept(cache, clip_folder).ids_to_keys() == whole.ids_to_keys()

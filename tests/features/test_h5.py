@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -57,7 +58,7 @@ def afresh(store: SpecStore) -> SpecStore:
 
 
 def everything(path: Path) -> tuple[Any, ...]:
-    with closing(h5.FeatureFile(path, SPEC.digest)) as file:
+    with closing(h5.FeatureFile(path, SPEC.digest, KEY)) as file:
         features, header = file.read(), file.header()
     arrays = (features.maps, features.time_s, features.frame_index, header.time_s)
     return *(one.tobytes() for one in arrays), header.receipt, header.sha256, header.source_name, header.source_size
@@ -302,12 +303,25 @@ def test_a_later_version_is_named_and_left_alone(store: SpecStore) -> None:
     assert not isinstance(caught.value, DamagedError)
 
 
-def test_features_of_another_video_under_this_name_are_found_by_check(store: SpecStore) -> None:
+@pytest.mark.parametrize("read", ["check", "read", "header"])
+def test_features_of_another_video_under_this_name_are_damage(store: SpecStore, read: str) -> None:
     other = hashlib.sha256(b"another").hexdigest()[:32]
     store.path(other).parent.mkdir(exist_ok=True)
     store.path(KEY).rename(store.path(other))
     with pytest.raises(DamagedError, match="another video"):
-        store.check(other)
+        getattr(afresh(store), read)(other)
+    assert not afresh(store).is_whole(other)
+
+
+def test_a_pipe_or_folder_in_the_place_of_features_is_damage_and_hangs_nothing(store: SpecStore) -> None:
+    for make in (os.mkfifo, os.mkdir):
+        store.path(KEY).unlink(missing_ok=True)
+        make(store.path(KEY))
+        with pytest.raises(DamagedError, match="damaged"):
+            afresh(store).read(KEY)
+        assert afresh(store).set_aside(KEY).exists()
+        assert not store.has(KEY)
+        os.rename(store.damaged, store.damaged.with_name(f"was-{make.__name__}"))
 
 
 def test_values_that_are_not_finite_are_found_by_check(store: SpecStore) -> None:

@@ -417,7 +417,7 @@ def test_many_open_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for number in range(5):
         key = f"{number:032x}"
         wanted[key] = make_features(2, seed=number)
-        store.write(key, wanted[key], RECEIPT, SOURCE)
+        store.write(key, wanted[key], RECEIPT, {**SOURCE, "sha256": 2 * key})
     for _ in range(2):
         for key, features in wanted.items():
             assert_same(store.read(key), features)

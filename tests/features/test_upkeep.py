@@ -250,3 +250,43 @@ def test_gc_takes_leftovers_without_asking(toy_cache: Any, cli: Any) -> None:
     ran = cli("cache", "gc", "--cache", toy_cache.cache)
     assert (ran.code, path.exists()) == (0, False)
     assert "deleted 1 files" in ran.err
+
+
+def test_gc_of_a_folder_that_is_no_cache_takes_nothing(tmp_path: Path, cli: Any) -> None:
+    (tmp_path / "sub").mkdir()
+    mine = [leave(tmp_path / "sub", ".tmp-notes", 7200), leave(tmp_path, ".tmp-thesis", 7200)]
+    assert cli("cache", "gc", "--cache", tmp_path).code == 0
+    assert all(path.exists() for path in mine)
+
+
+def test_gc_takes_only_what_lies_where_rratag_writes(toy_cache: Any) -> None:
+    toy_cache.fill(["a.mp4"])
+    (toy_cache.cache / "mine").mkdir()
+    mine = leave(toy_cache.cache / "mine", ".tmp-notes", 7200)
+    ours = leave(toy_cache.cache, ".tmp-marker", 7200)
+    assert [one.path for one in upkeep.leftovers(toy_cache.store)] == [ours]
+    upkeep.remove(upkeep.leftovers(toy_cache.store))
+    assert mine.exists()
+
+
+def test_models_in_folders_of_folders_are_models(toy_cache: Any, tmp_path: Path) -> None:
+    toy_cache.fill(["a.mp4"])
+    model(tmp_path / "models/project/a", toy_cache.spec.meaning)
+    model(tmp_path / "models/latest", {**toy_cache.spec.meaning, "crops": "3"})
+    age(toy_cache.cache)
+    assert upkeep.unused(toy_cache.store, tmp_path / "models") == []
+    assert upkeep.unused(toy_cache.store, tmp_path / "models/project/a") == []
+
+
+def test_verify_reads_on_where_nothing_can_be_moved(toy_cache: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = toy_cache.fill(["a.mp4", "b.mp4", "c.mp4"])
+    for video in ("a.mp4", "c.mp4"):
+        flip(store.path(toy_cache.key(video)))
+
+    def refuse(*arguments: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    checked = list(upkeep.verify(toy_cache.store))
+    assert sorted(bool(one.problem) for one in checked) == [False, True, True]
+    assert [one.moved_to for one in checked] == [None, None, None]

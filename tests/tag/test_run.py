@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -292,3 +293,21 @@ def test_features_of_another_precision_are_made_again_in_this_one(
     flip(cached_file(run, "blue/2.mp4"))
     assert numbers(list(run.predictions())) == wanted
     assert [store.spec.compute["precision"] for store in run.extraction.stores] == ["bf16", "fp32"]
+
+
+def test_damage_in_a_cache_that_may_only_be_read_costs_one_row(
+    model: Model, clip_folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tagging(model, clip_folder, cache)
+    list(run.extract())
+    flip(cached_file(run, "red/1.mp4"))
+
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    found = {one.video: one for one in run.predictions()}
+    assert len(found) == 10
+    failed = [one for one in found.values() if isinstance(one, Receipt)]
+    assert [(one.video, one.status, one.reason) for one in failed] == [("red/1.mp4", "unreadable", "corrupt")]
+    assert "its cached features, not the video" in failed[0].message

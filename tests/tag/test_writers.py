@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -372,3 +374,24 @@ def test_a_video_reached_twice_comes_back_with_both_rows(tmp_path: Path, suffix:
     rows = read_tags(tmp_path / f"tags{suffix}")
     wanted = [*tagged(first, ABOUT).rows, *tagged(again, ABOUT).rows, *tagged(by_hand("b.mp4"), ABOUT).rows]
     assert sorted(map(repr, rows)) == sorted(map(repr, wanted))
+
+
+def test_pipes_are_not_replaced_and_links_stay_links(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    for write in (lambda path: write_tags([FAILED], path, ABOUT), lambda path: write_report(path, [FAILED])):
+        with pytest.raises(UsageError, match="a device or pipe, which is not replaced"):
+            write(tmp_path / "pipe.csv")
+        (tmp_path / "there").mkdir(exist_ok=True)
+        link = tmp_path / "link.csv"
+        if not link.is_symlink():
+            link.symlink_to("there/tags.csv")
+        write(link)
+        assert link.is_symlink()
+        assert (tmp_path / "there/tags.csv").read_text().startswith("video,status")
+    assert stat.S_ISFIFO((tmp_path / "pipe.csv").stat().st_mode)
+
+
+def test_a_closed_stdout_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(RratagError, match="stdout is closed"):
+        write_tags([FAILED], "-", ABOUT)
