@@ -73,7 +73,7 @@ class Spec:
         if not isinstance(meaning, dict) or not isinstance(compute, dict):
             raise ValueError("meaning and compute must be objects")
         check_depth(data)
-        for name, kind in _KINDS.items():
+        for name, kind in KINDS.items():
             if not isinstance(meaning.get(name, kind()), kind):
                 raise ValueError(f"{name} is {shown(meaning[name])}")
         spec = cls(meaning, compute)
@@ -81,7 +81,7 @@ class Spec:
         return spec
 
 
-_KINDS: dict[str, type] = {"backbone": str, "weights": str, "channels": int, "crops": str, "sampling": dict}
+KINDS: dict[str, type] = {"backbone": str, "weights": str, "channels": int, "crops": str, "sampling": dict}
 """Of what every part of the program reads in a meaning."""
 
 

@@ -18,7 +18,7 @@ from rratag.errors import UsageError
 from rratag.features import request as request_module
 from rratag.features.backbones import Preprocessing
 from rratag.features.request import Request
-from rratag.features.spec import Spec, canonical, differences, digest
+from rratag.features.spec import KINDS, Spec, canonical, differences, digest
 from rratag.video.plan import Sampling
 
 numbers = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
@@ -47,7 +47,8 @@ def same(one: Any, other: Any) -> bool:
 def test_digest_does_not_depend_on_the_order_of_keys(meaning: dict[str, Any], compute: dict[str, Any]) -> None:
     spec = Spec(meaning, compute)
     assert spec.digest == Spec(reordered(meaning), reordered(compute)).digest
-    assert Spec.from_json(json.loads(json.dumps(spec.to_json()))).digest == spec.digest
+    if not meaning.keys() & KINDS.keys():  # of these, values of another type are refused
+        assert Spec.from_json(json.loads(json.dumps(spec.to_json()))).digest == spec.digest
 
 
 @settings(deadline=None, max_examples=100)
