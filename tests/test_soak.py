@@ -14,6 +14,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from rratag.features.store import FeatureStore
+from rratag.records import Receipt
 from tests.soak import __main__ as soak
 from tests.soak import bad_files, links, mutations, tool
 from tests.soak.mutate import damaged
@@ -253,8 +255,9 @@ def test_features_with_other_values_are_seen(tmp_path: Path, monkeypatch: pytest
     original = pristine / store.path(key).relative_to(toy_cache.cache)
     refused = Fake(code=1, err="error: x")
     assert mutations.check_features(refused, original) == ""
-    other = toy_cache.fill(["blue/0.mp4"])
-    shutil.copy(other.path(toy_cache.key("blue/0.mp4")), place / store.path(key).relative_to(toy_cache.cache))
+    source = {"name": "0.mp4", "size": 1000, "mtime_ns": 5, "sha256": toy_cache.sha256("red/0.mp4")}
+    other = FeatureStore(place).open_spec(store.folder.name)
+    other.write(key, toy_cache.features("blue/0.mp4"), Receipt("red/0.mp4", "ok"), source)
     assert "maps are read" in mutations.check_features(refused, original)
 
 
