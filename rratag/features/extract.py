@@ -6,7 +6,6 @@ Each finished video is committed on its own; a kill loses only the videos in fli
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rratag import files, untrusted
+from rratag import files
 from rratag.errors import RratagError, StoppedError, UsageError
-from rratag.features.catalog import Catalog, Entry, Listing, receipt_from_json, receipt_to_json
+from rratag.features.catalog import Catalog, Entry, Listing
+from rratag.features.failures import keep_failure, read_failure
 from rratag.features.plan import RETRIED, Plan, make_plan, open_stores, receipt_of
 from rratag.features.request import Request
 from rratag.features.spec import digest
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FAILURE_BYTES = 2**16
 PART_SECONDS = 20.0
 """How often the listing of an unfinished run is kept, so that its digests are not computed again."""
 
@@ -372,7 +371,7 @@ class _Pipeline:
         key = sha256[:KEY_DIGITS]
         if any(store.is_whole(key) for store in self.stores):
             return True
-        return not self.options.retry_failed and _read_failure(self.stores[0], key, "x") is not None
+        return not self.options.retry_failed and read_failure(self.stores[0], key, "x") is not None
 
     def _noting(self, videos: Iterable[Video]) -> Iterator[Video]:
         """Pass videos on, noting size and time of each: a file refused unread is known again by these."""
@@ -391,9 +390,9 @@ class _Pipeline:
             if holder is not None:
                 receipt = receipt_of(holder, key, decoded.video.id)
             else:
-                receipt = _read_failure(self.stores[0], key, decoded.video.id) or receipt
+                receipt = read_failure(self.stores[0], key, decoded.video.id) or receipt
         elif decoded.sha256 and self.keep_failures and receipt.status not in RETRIED:
-            _keep_failure(self.stores[0], key, receipt)
+            keep_failure(self.stores[0], key, receipt)
         size, mtime_ns = (decoded.size, decoded.mtime_ns) if decoded.sha256 else noted[:2]
         return Entry(size, mtime_ns, decoded.sha256, receipt, noted[2])
 
@@ -428,35 +427,6 @@ class _Pipeline:
     def _written(self, *, wait: bool) -> Iterator[Entry]:
         while self.finished and (wait or self.finished[0].done()):
             yield self.finished.pop(0).result()
-
-
-def _keep_failure(store: SpecStore, key: str, receipt: Receipt) -> None:
-    path = store.failures / f"{key}.json"
-    before = _failure(path).get("attempts")
-    attempts = before if isinstance(before, int) else 0
-    known = receipt_to_json(replace(receipt, seconds=0.0)) | {"attempts": attempts + 1}
-    try:
-        path.parent.mkdir(exist_ok=True)
-        files.write_atomically(path, (json.dumps(known) + "\n").encode())
-    except OSError as error:
-        logger.warning("%s: cannot be written (%s)", path, error.strerror)
-
-
-def _read_failure(store: SpecStore, key: str, video_id: str) -> Receipt | None:
-    """The failure noted of this content; None if there is none, or the note is damaged."""
-    known = _failure(store.failures / f"{key}.json")
-    known.pop("attempts", None)
-    receipt = receipt_from_json(video_id, known)
-    return None if receipt is None or receipt.usable else receipt
-
-
-def _failure(path: Path) -> dict[str, Any]:
-    """What a note of a failure says; empty if there is none, or it is damaged."""
-    try:
-        known = untrusted.read_json(path, FAILURE_BYTES)
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
 
 
 def estimate(extraction: Extraction, *, samples: int = 3) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rratag.features.catalog import Catalog, Entry, Listing
-from rratag.features.extract import _keep_failure, _read_failure
+from rratag.features.failures import keep_failure, read_failure
 from rratag.features.spec import Spec
 from rratag.features.store import Features, FeatureStore, SpecStore
 from rratag.records import Receipt
@@ -73,11 +73,11 @@ FAILED = Receipt("a.mp4", "unreadable", "empty", "no bytes")
 def read_failures(folder: Path) -> list[Receipt | None]:
     store = SpecStore(folder / "cache" / SPEC.short, SPEC)
     names = sorted(path.stem for path in store.failures.glob("*.json"))
-    found = [_read_failure(store, name, "a.mp4") for name in names]
+    found = [read_failure(store, name, "a.mp4") for name in names]
     assert None not in found
     return found
 
 
 def put_failure(folder: Path, video: str) -> None:
     store = FeatureStore(folder / "cache").create_spec(SPEC)
-    _keep_failure(store, digest(video)[:32], FAILED)
+    keep_failure(store, digest(video)[:32], FAILED)

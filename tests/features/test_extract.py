@@ -22,6 +22,7 @@ import torch
 
 from rratag.errors import StoppedError, UsageError
 from rratag.features import extract as extract_module
+from rratag.features import failures
 from rratag.features.catalog import Catalog, Listing
 from rratag.features.extract import Extraction, Network, RunOptions, estimate, load_network
 from rratag.features.request import Request
@@ -628,8 +629,8 @@ def test_a_video_replaced_by_one_of_equal_size_and_time_is_another(clip_folder: 
 def test_a_failure_known_by_content_has_all_that_was_known_of_it(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path).create_spec(Spec({"backbone": "toy"}, {}))
     receipt = Receipt("a.mp4", "unreadable", "corrupt", "why", "pyav", "decord", 25, 3, 2, 1, 2.5, 64, 48, 90, 1.5)
-    extract_module._keep_failure(store, "0" * 32, receipt)
-    again = extract_module._read_failure(store, "0" * 32, "b.mp4")
+    failures.keep_failure(store, "0" * 32, receipt)
+    again = failures.read_failure(store, "0" * 32, "b.mp4")
     assert again == replace(receipt, video="b.mp4", seconds=0.0)
 
 
