@@ -19,12 +19,7 @@ if TYPE_CHECKING:
 
 def compare(
     context: typer.Context,
-    roots: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[ROOT]...", help="Extracted folders; the one extracted last by default.", show_default=False
-        ),
-    ] = None,
+    roots: options.Roots = None,
     table: Annotated[
         list[str] | None,
         typer.Option(
@@ -37,10 +32,7 @@ def compare(
     labels: options.Labels = None,
     columns: options.Columns = None,
     group_by: options.GroupBy = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option("--epochs", min=1, help="Passes over the training videos; by default chosen by their number."),
-    ] = None,
+    epochs: options.Epochs = None,
     out_folder: Annotated[
         Path, typer.Option("--out", help="Folder of the results; what is in it is not computed again.")
     ] = config.STATE_DIR / "compare",

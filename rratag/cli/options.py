@@ -25,6 +25,16 @@ Inputs = Annotated[
         show_default=False,
     ),
 ]
+Roots = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[ROOT]...", help="Extracted folders; the one extracted last by default.", show_default=False
+    ),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option("--epochs", min=1, help="Passes over the training videos; by default chosen by their number."),
+]
 Cache = Annotated[Path, typer.Option("--cache", envvar="RRATAG_CACHE", help="Folder of the cached features.")]
 Backbone = Annotated[
     str,

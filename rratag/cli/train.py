@@ -19,12 +19,7 @@ if TYPE_CHECKING:
 
 def train(
     context: typer.Context,
-    roots: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[ROOT]...", help="Extracted folders; the one extracted last by default.", show_default=False
-        ),
-    ] = None,
+    roots: options.Roots = None,
     labels: options.Labels = None,
     columns: options.Columns = None,
     group_by: options.GroupBy = None,
@@ -62,10 +57,7 @@ def train(
         float | None,
         typer.Option("--dropout", help="Before each classifier.  [default: 0.5; paper: 0.7]"),
     ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option("--epochs", min=1, help="Passes over the training videos; by default chosen by their number."),
-    ] = None,
+    epochs: options.Epochs = None,
     learning_rate: Annotated[
         float | None,
         typer.Option("--learning-rate", help="Of Adam.  [default: 0.001; paper: 0.0002]"),
