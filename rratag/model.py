@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 import rratag
-from rratag import config, files, tensorfile, untrusted
+from rratag import config, files, sealed, tensorfile, untrusted
 from rratag.errors import ModelError, StoppedError, UsageError
 from rratag.head.rra import GlimpseHead, HeadConfig
 from rratag.head.variants import build_head
@@ -194,7 +194,7 @@ def _contents(model: Model, metrics: dict[str, Any], history: Sequence[dict[str,
     }
     return {
         WEIGHTS_FILE: weights,
-        CONFIG_FILE: _json(settings),
+        CONFIG_FILE: sealed.to_bytes(_finite(settings), indent=1),
         METRICS_FILE: _json(metrics),
         HISTORY_FILE: _csv(history),
         CARD_FILE: _card(model, metrics).encode("utf-8", "backslashreplace"),
@@ -265,7 +265,8 @@ def _shown(value: Any) -> str:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        data = untrusted.read_json(path, MAX_CONFIG)
+        content = untrusted.read_bytes(path, MAX_CONFIG)
+        data = untrusted.parse_json(content)
     except FileNotFoundError as error:
         raise ModelError(f"{path.parent}: not a model of rratag (no {CONFIG_FILE}); run: rratag train") from error
     except OSError as error:
@@ -278,6 +279,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise ModelError(
             f"{path}: model format version {shown(data.get('version'))}, this program reads {VERSION}; upgrade rratag"
         )
+    if not sealed.is_whole(content):
+        raise ModelError(f"{path}: damaged (it was changed after it was written); train again")
     return data
 
 

@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 
 from rratag import model as model_module
+from rratag import sealed
 from rratag.errors import ModelError, StoppedError
 from rratag.head.rra import HeadConfig
 from rratag.head.variants import HEADS, build_head
@@ -194,12 +195,14 @@ def test_a_full_disk_is_one_line_and_keeps_the_old_model(tmp_path: Path, monkeyp
 
 def rewrite(folder: Path, **changes: Any) -> None:
     path = folder / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    path.write_bytes(sealed.to_bytes({**json.loads(path.read_text()), **changes}))
 
 
 def without(folder: Path, name: str) -> None:
     path = folder / "config.json"
-    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != name}))
+    path.write_bytes(
+        sealed.to_bytes({key: value for key, value in json.loads(path.read_text()).items() if key != name})
+    )
 
 
 def reweigh(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
@@ -216,7 +219,7 @@ def edit(folder: Path, old: str, new: str) -> None:
     path = folder / "config.json"
     text = path.read_text()
     assert old in text
-    path.write_text(text.replace(old, new, 1))
+    path.write_text(text.replace(old, new, 1))  # only content that is refused before its checksum
 
 
 def nested(depth: int) -> Any:
@@ -242,6 +245,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "unknown head": (lambda m: rewrite(m, head={**HEAD, "kind": "x"}), r"damaged \(unknown head 'x'"),
     "head of another type": (lambda m: rewrite(m, head=3), r"damaged \(a head has the fields"),
     "huge head": (lambda m: rewrite(m, head={**HEAD, "channels": 2**20}), r"features of 6 channels, a head of 1048576"),
+    "a changed letter": (
+        lambda m: edit(m, '"bunting"', '"hunting"'),
+        r"damaged \(it was changed after it was written\)",
+    ),
     "other K": (lambda m: rewrite(m, head={**HEAD, "num_glimpses": 3}), "does not fit the head"),
     "names": (lambda m: rewrite(m, class_names=["a", "b"]), "2 class names for 3 classes"),
     "equal names": (lambda m: rewrite(m, class_names=["a", "a", "b"]), "class_names are not different strings"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import av
 import pytest
 import torch
 
+from rratag import sealed
 from rratag.errors import ModelError
 from rratag.train.checkpoint import read_checkpoint, write_checkpoint
 from rratag.video.gate import Refused
@@ -21,8 +23,8 @@ LONG = "x" * 100_000
 
 
 def change(path: Path, **values: Any) -> None:
-    """Set `values` in the JSON object at `path`."""
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    """Set `values` in the JSON object at `path`, and its checksum."""
+    path.write_bytes(sealed.to_bytes(json.loads(path.read_text()) | values))
 
 
 def one_short_line(cli: CommandLine, code: int, *arguments: object) -> str:
@@ -43,8 +45,20 @@ def test_a_listing_with_a_value_of_another_type_is_taken_for_none(
     (listing,) = (toy_cache.cache / "roots").glob("*.json")
     content = json.loads(listing.read_text())
     content["videos"][0][name] = value
-    listing.write_text(json.dumps(content))
+    listing.write_bytes(sealed.to_bytes(content))
     assert "no extracted videos" in one_short_line(cli, 1, "train", "--cache", toy_cache.cache)
+    assert cli("cache", "ls", "--cache", toy_cache.cache, "--json").json["roots"] == []
+
+
+@pytest.mark.parametrize("field", ["frames_wanted", "frames_decoded"])
+def test_a_changed_count_in_a_listing_is_not_reported(field: str, cli: CommandLine, toy_cache: ToyCache) -> None:
+    """Another digit is as good a number: only a checksum tells it from the one that was written."""
+    toy_cache.fill(["red/0.mp4"])
+    (listing,) = (toy_cache.cache / "roots").glob("*.json")
+    text = listing.read_text()
+    changed = re.sub(rf'("{field}": )(\d)', lambda found: f"{found[1]}{int(found[2]) + 1}", text)
+    assert changed != text
+    listing.write_text(changed)
     assert cli("cache", "ls", "--cache", toy_cache.cache, "--json").json["roots"] == []
 
 
@@ -86,11 +100,13 @@ def test_what_is_wrong_with_tags_is_said_in_a_short_line(cli: CommandLine) -> No
 def test_a_model_whose_numbers_are_none_of_json_is_refused(cli: CommandLine, toy_cache: ToyCache) -> None:
     toy_cache.fill_classes(3)
     assert cli("train", "--cache", toy_cache.cache, "--epochs", 1, "--out", "model").code == 0
-    meaning = json.loads(Path("model/config.json").read_text())["meaning"]
-    change(Path("model/config.json"), meaning={**meaning, "channels": float("nan")})
+    config = Path("model/config.json")
+    content = json.loads(config.read_text())
+    meaning = content["meaning"]
+    config.write_text(json.dumps({**content, "meaning": {**meaning, "channels": float("nan")}}))
     Path("a.mp4").write_bytes(b"x")
     assert "config.json" in one_short_line(cli, 1, "predict", "a.mp4", "--model", "model")
-    change(Path("model/config.json"), meaning={**meaning, "input_size": float("inf")})
+    config.write_text(json.dumps({**content, "meaning": {**meaning, "input_size": float("inf")}}))
     assert "config.json" in one_short_line(cli, 1, "predict", "a.mp4", "--model", "model")
 
 

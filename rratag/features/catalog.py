@@ -7,7 +7,6 @@ known again from ``stat`` alone.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import sys
@@ -17,7 +16,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from rratag import files, untrusted
+from rratag import files, sealed, untrusted
 from rratag.errors import CacheError
 from rratag.features.store import KEY_DIGITS
 from rratag.records import Receipt
@@ -98,7 +97,7 @@ class Catalog:
             newest = max((_when(other) for other in self.folder.glob("*.json") if other != path), default="")
             if listing.when <= newest:
                 listing = replace(listing, when=_later(newest))
-        files.write_atomically(path, json.dumps(_to_json(listing), ensure_ascii=True).encode())
+        files.write_atomically(path, sealed.to_bytes(_to_json(listing)))
         if not part:
             done = self._path(listing.root, listing.command, part=True, spec=listing.spec if aside else "")
             done.unlink(missing_ok=True)
@@ -259,9 +258,8 @@ def _load(path: Path) -> Listing | None:
     """
     try:
         # a row becomes an entry as soon as it is read: a million of them as dicts would take gigabytes
-        data = untrusted.parse_json(
-            untrusted.read_bytes(path, MAX_BYTES), max_values=MAX_VALUES, make=lambda found: _row(found) or found
-        )
+        content = untrusted.read_bytes(path, MAX_BYTES)
+        data = untrusted.parse_json(content, max_values=MAX_VALUES, make=lambda found: _row(found) or found)
     except (OSError, ValueError):
         return None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
@@ -269,8 +267,10 @@ def _load(path: Path) -> Listing | None:
     version = data.get("version")
     if isinstance(version, int) and version > VERSION:
         raise CacheError(f"{path}: listing version {version}, this program reads {VERSION}; upgrade rratag")
+    if version != VERSION or not data.keys() >= _LISTING.keys() or not sealed.is_whole(content):
+        return None
     try:
-        listing = _listing(data) if version == VERSION and data.keys() >= _LISTING.keys() else None
+        listing = _listing(data)
         return listing if listing is not None and path.name in _names(listing) else None
     except UnicodeEncodeError:  # a root with a surrogate that stands for no byte
         return None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rratag import files, untrusted
+from rratag import files, sealed, untrusted
 from rratag.features.catalog import receipt_from_json, receipt_to_json
 from rratag.features.store import SpecStore
 from rratag.records import Receipt
@@ -26,7 +25,7 @@ def keep_failure(store: SpecStore, key: str, receipt: Receipt) -> None:
     known = receipt_to_json(replace(receipt, seconds=0.0)) | {"attempts": attempts + 1}
     try:
         path.parent.mkdir(exist_ok=True)
-        files.write_atomically(path, (json.dumps(known) + "\n").encode())
+        files.write_atomically(path, sealed.to_bytes(known))
     except OSError as error:
         logger.warning("%s: cannot be written (%s)", path, error.strerror)
 
@@ -34,7 +33,8 @@ def keep_failure(store: SpecStore, key: str, receipt: Receipt) -> None:
 def read_failure(store: SpecStore, key: str, video_id: str) -> Receipt | None:
     """The failure noted of this content; None if there is none, or the note is damaged."""
     known = _failure(store.failures / f"{key}.json")
-    known.pop("attempts", None)
+    for other in ("attempts", sealed.FIELD):
+        known.pop(other, None)
     receipt = receipt_from_json(video_id, known)
     return None if receipt is None or receipt.usable else receipt
 
@@ -42,7 +42,8 @@ def read_failure(store: SpecStore, key: str, video_id: str) -> Receipt | None:
 def _failure(path: Path) -> dict[str, Any]:
     """What a note of a failure says; empty if there is none, or it is damaged."""
     try:
-        known = untrusted.read_json(path, FAILURE_BYTES)
+        content = untrusted.read_bytes(path, FAILURE_BYTES)
+        known = untrusted.parse_json(content)
     except (OSError, ValueError):
         return {}
-    return known if isinstance(known, dict) else {}
+    return known if isinstance(known, dict) and sealed.is_whole(content) else {}

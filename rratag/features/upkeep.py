@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rratag import files, untrusted
+from rratag import files, sealed, untrusted
 from rratag.errors import CacheError, DamagedError, StoppedError
 from rratag.features.catalog import Catalog
 from rratag.features.spec import digest
@@ -203,7 +203,10 @@ def _meanings(models: Path) -> set[str]:
     found = set()
     for path in models.rglob("config.json"):
         try:
-            found.add(digest(untrusted.read_json(path, MAX_CONFIG)["meaning"]))
+            content = untrusted.read_bytes(path, MAX_CONFIG)
+            found.add(digest(untrusted.parse_json(content)["meaning"]))
+            if not sealed.is_whole(content):
+                raise ValueError("it was changed after it was written")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CacheError(f"{path}: cannot be read ({error}); mend or remove this model first") from error
     return found

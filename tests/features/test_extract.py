@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 
+from rratag import sealed
 from rratag.errors import StoppedError, UsageError
 from rratag.features import extract as extract_module
 from rratag.features import failures
@@ -399,12 +400,22 @@ def test_a_damaged_note_of_a_failure_is_as_if_there_were_none(with_bad: Path, tm
     cache = tmp_path / "cache"
     first = extract(with_bad, cache)
     for path in only_spec(cache).failures.iterdir():
-        path.write_text(content)
+        path.write_bytes(sealed.to_bytes(json.loads(content)) if content.startswith('{"') else content.encode())
     moved = with_bad.rename(tmp_path / "moved")
     again = extract(moved, cache)
     assert {video: receipt.status for video, receipt in again.items()} == {
         video: receipt.status for video, receipt in first.items()
     }
+
+
+def test_a_note_with_a_changed_digit_is_as_if_there_were_none(with_bad: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    extract(with_bad, cache)
+    store = only_spec(cache)
+    path = min(store.failures.iterdir())
+    assert failures.read_failure(store, path.stem, "a.mp4") is not None
+    path.write_text(path.read_text().replace('"attempts": 1', '"attempts": 2'))
+    assert failures.read_failure(store, path.stem, "a.mp4") is None
 
 
 def test_a_video_that_changed_while_it_was_read_is_tried_again_without_being_asked(

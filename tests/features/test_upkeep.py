@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from rratag import sealed
 from rratag.errors import CacheError
 from rratag.features import upkeep
 from rratag.features.catalog import Catalog
@@ -37,7 +37,7 @@ def below(folder: Path) -> set[str]:
 
 def model(folder: Path, meaning: dict[str, Any]) -> None:
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"meaning": meaning}))
+    (folder / "config.json").write_bytes(sealed.to_bytes({"meaning": meaning}))
 
 
 # --- verify ---

@@ -296,15 +296,19 @@ def _extract_fault(run: Tool, codes: Sequence[int]) -> str:
 
 
 def _tags_fault(run: Tool, *options: object) -> str:
-    """What is wrong with ``predict``, that may refuse, but not leave a video out."""
+    """What is wrong with ``predict``, that may refuse, but neither leave a video out nor tag it otherwise."""
     from rratag.tag.writers import read_tags
 
     ended = run("predict", "videos", "--workers", 1, *options, folder=Path.cwd())
     if fault := tool.fault_of(ended):
         return fault
-    if ended.code in (0, 3) and {row.video for row in read_tags("new.csv")} != {*VIDEOS, BROKEN}:
+    if ended.code not in (0, 3):
+        return ""
+    found, expected = read_tags("new.csv"), read_tags("tags.csv")
+    if {row.video for row in found} != {*VIDEOS, BROKEN}:
         return "videos without a row of tags"
-    return ""
+    other = [row for row, true in zip(found, expected, strict=True) if row != true]
+    return f"{other[0].video} has other tags than before" if other else ""
 
 
 TARGETS = (
