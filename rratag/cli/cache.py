@@ -56,7 +56,7 @@ def ls(cache: options.Cache = config.CACHE_DIR, json: options.Json = False) -> N
         typer.echo(json_module.dumps({"cache": str(folder), "specs": specs, "roots": roots}, indent=1))
         return
     out.print(printable(str(folder)), markup=False)
-    names = ("spec", "backbone", "crops", "input_size", "sampling", "compute", "videos")
+    names = ("spec", "backbone", "crops", "view", "input_size", "sampling", "compute", "videos")
     lines([[*names, "MiB"], *([*(str(row[name]) for name in names), f"{row['bytes'] / 2**20:.1f}"] for row in specs)])
     roots_shown = ("root", "command", "when", "spec")
     lines(
@@ -193,6 +193,7 @@ def _spec_row(spec: Any) -> dict[str, Any]:
         "spec": spec.folder.name,
         "backbone": meaning["backbone"],
         "crops": meaning["crops"],
+        "view": str(meaning["view"].get("name", "?")) if "view" in meaning else "-",
         "input_size": meaning["input_size"],
         "sampling": _words({name: value for name, value in meaning["sampling"].items() if name != "rule"}),
         "compute": _words(spec.spec.compute),

@@ -33,6 +33,7 @@ def compare(
     columns: options.Columns = None,
     group_by: options.GroupBy = None,
     epochs: options.Epochs = None,
+    views: options.Views = None,
     out_folder: Annotated[
         Path, typer.Option("--out", help="Folder of the results; what is in it is not computed again.")
     ] = config.STATE_DIR / "compare",
@@ -51,6 +52,7 @@ def compare(
     from rratag.train.fit import TrainConfig
     from rratag.train.grid import TABLES, Grid, distinct, rows
     from rratag.train.run import LabelOptions
+    from rratag.video.augment import parse_views
 
     chosen = table or list(TABLES)
     if unknown := [name for name in chosen if name not in TABLES]:
@@ -59,7 +61,8 @@ def compare(
         options.refuse_unused(context, ("columns",), options.COLUMNS_ALONE)
     label_options = LabelOptions(labels, parse_columns(columns) if columns else None, group_by)
     store = FeatureStore(options.absolute(cache))
-    grid = Grid(store, roots or [], label_options, options.absolute(out_folder) / "runs", TrainConfig(epochs=epochs))
+    runs = options.absolute(out_folder) / "runs"
+    grid = Grid(store, roots or [], label_options, runs, TrainConfig(epochs=epochs), parse_views(views))
     contenders = distinct(chosen)
     results = list(steps(grid.run(contenders, range(seeds)), len(contenders) * seeds, "compare"))
     tables = {name: rows(TABLES[name], results) for name in chosen}

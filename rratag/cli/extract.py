@@ -21,6 +21,7 @@ def extract(
     weights: options.Weights = None,
     input_size: options.InputSize = config.INPUT_SIZE,
     crops: options.Crops = config.CROPS,
+    views: options.Views = None,
     frames: options.Frames = None,
     fps: options.Fps = None,
     max_frames: options.MaxFrames = None,
@@ -41,23 +42,28 @@ def extract(
 ) -> None:
     """Decode every video once, run the frozen CNN and cache its feature maps.
 
-    A video that was extracted before is found again by its content; a run with nothing to do ends at once.
+    A video that was extracted before is found again by its content; a run with nothing to do ends at once. With
+    --views, training views are cached beside the features, for `train --views`; what is there already is kept.
     """
     from rratag.features.extract import Extraction, RunOptions
     from rratag.features.request import Request
     from rratag.features.store import FeatureStore
     from rratag.tag.writers import check_place, write_report
+    from rratag.video.augment import check_views, parse_views
     from rratag.video.discover import discover
 
     set_verbosity(quiet=quiet, verbose=verbose)
     request = Request(
         backbone, weights, input_size, crops, options.sampling(frames, fps, max_frames), decoder, device, precision
     )
+    training_views = parse_views(views)
+    check_views(training_views, crops)
     run_options = RunOptions(workers, batch_size, options.compression(compress), overwrite, retry_failed, download)
     if report is not None:
         check_place(report, "--report")
     discovery = discover(paths)
-    extraction = Extraction(discovery, request, FeatureStore(options.absolute(cache)), run_options)
+    store = FeatureStore(options.absolute(cache))
+    extraction = Extraction(discovery, request, store, run_options, views=training_views)
     if dry_run:
         _tell_estimate(extraction)
         return
@@ -84,5 +90,7 @@ def _tell_estimate(extraction: Extraction) -> None:
     typer.echo(f"videos      {len(plan.discovery.videos)}")
     typer.echo(f"known       {len(plan.done)}")
     typer.echo(f"to extract  {len(plan.pending)}")
+    if extraction.views:
+        typer.echo(f"views       {' '.join(view.name for view in extraction.views)}, in the figures below")
     typer.echo(f"disk        about {size / 2**20:.0f} MiB")
     typer.echo(f"time        about {seconds:.0f} s (from {min(3, len(plan.pending))} videos tried here)")

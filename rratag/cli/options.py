@@ -61,6 +61,14 @@ Crops = Annotated[
         help="Views of a frame: 1 (centre), 3, 5, 10, full (whole, aspect kept) or squash (whole, square).",
     ),
 ]
+Views = Annotated[
+    str | None,
+    typer.Option(
+        "--views",
+        metavar="flip|tsn:V",
+        help="Training views beside the features: flip (mirrored), or tsn:V (V multi-scale crops, V from 1 to 16).",
+    ),
+]
 Frames = Annotated[
     int | None,
     typer.Option("--frames", help=f"Frames per video, the middles of equal time slices.  [default: {config.FRAMES}]"),

@@ -69,6 +69,7 @@ def train(
     train_frames: Annotated[
         int, typer.Option("--train-frames", min=1, help="N, random frames of a video in training, one of each slice.")
     ] = config.TRAIN_FRAMES,
+    views: options.Views = None,
     class_balance: Annotated[
         str, typer.Option("--class-balance", help="none, or balanced: rare classes weigh more.")
     ] = "none",
@@ -115,6 +116,7 @@ def train(
         train_model,
         unfinished_beside,
     )
+    from rratag.video.augment import parse_views
 
     if preset not in PRESETS:
         raise UsageError(f"unknown --preset {preset!r}; choose from {', '.join(PRESETS)}")
@@ -133,7 +135,7 @@ def train(
     if labels is None:
         options.refuse_unused(context, ("columns",), options.COLUMNS_ALONE)
     label_options = LabelOptions(labels, names, group_by, validation_split, test_split, seed)
-    data = load_training_data(FeatureStore(options.absolute(cache)), roots or [], label_options)
+    data = load_training_data(FeatureStore(options.absolute(cache)), roots or [], label_options, parse_views(views))
     folder = out_folder or config.MODELS_DIR / config.MODEL_NAME
     check_place(folder)
     checkpoint = checkpoint_path(folder, data, head_fields, train_config)
@@ -172,6 +174,8 @@ def _tell_data(data: TrainingData) -> None:
     unlabelled = sum(one.label is None for one in data.instances)
     parts = ", ".join(f"{count} {part}" for part, count in counts.items() if count)
     say(f"{len(data.class_names)} tags; {parts}" + (f"; {unlabelled} unlabelled" if unlabelled else ""))
+    if data.views:
+        say(f"each epoch, each video shows one of: the base view, {', '.join(data.views)}")
     if data.missing:
         warn(f"{len(data.missing)} videos of the label file are not in the cache, e.g. {data.missing[0]}")
     for line in data.warnings:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Protocol
 
 import numpy as np
@@ -82,6 +83,7 @@ class CachedDataset:
     store : where the features are
     instances : labelled videos; an instance with bounds uses the cached frames inside them, or the nearest one
     class_names : all classes, in the order of the labels
+    views : stores of training views of the same videos, by name, which `train_batch` alone draws from
 
     Attributes
     ----------
@@ -93,8 +95,16 @@ class CachedDataset:
         If an instance has no label, or one that is not in `class_names`.
     """
 
-    def __init__(self, store: Source, instances: Sequence[Instance], class_names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        store: Source,
+        instances: Sequence[Instance],
+        class_names: Sequence[str],
+        views: Mapping[str, Source] | None = None,
+    ) -> None:
         self.store = store
+        self.views = dict(views or {})
+        self._sources = [store, *self.views.values()]
         self.instances = list(instances)
         self.class_names = list(class_names)
         position = {name: number for number, name in enumerate(self.class_names)}
@@ -102,9 +112,9 @@ class CachedDataset:
         if strangers:
             raise ValueError(f"no class for the label of {strangers[0]!r} ({len(strangers)} such videos)")
         self.labels = np.array([position[one.label] for one in self.instances if one.label is not None], np.int64)
-        self._frames: dict[int, NDArray[np.int64]] = {}
+        self._frames: dict[tuple[int, int], NDArray[np.int64]] = {}
         self._shapes: dict[int, tuple[int, int, int]] = {}
-        self._kept: dict[str, NDArray[np.float16]] = {}
+        self._kept: dict[tuple[int, str], NDArray[np.float16]] = {}
 
     def __len__(self) -> int:
         return len(self.instances)
@@ -121,35 +131,47 @@ class CachedDataset:
             self._shapes[index] = (len(self.frames(index)), header.height, header.width)
         return self._shapes[index]
 
-    def frames(self, index: int) -> NDArray[np.int64]:
-        """Positions, among the cached frames, of those that belong to the instance; at least one, rising."""
-        if index not in self._frames:
+    def frames(self, index: int, source: int = 0) -> NDArray[np.int64]:
+        """Positions, among the cached frames, of those that belong to the instance; at least one, rising.
+
+        Of the base, or of training view number `source`, counted from 1.
+        """
+        if (index, source) not in self._frames:
             instance = self.instances[index]
-            self._frames[index] = frames_inside(
-                self.store.header(instance.key).time_s, instance.start_s, instance.end_s
+            self._frames[index, source] = frames_inside(
+                self._sources[source].header(instance.key).time_s, instance.start_s, instance.end_s
             )
-        return self._frames[index]
+        return self._frames[index, source]
 
     def train_batch(
-        self, indices: Sequence[int], num_frames: int, rng_for: Callable[[int], np.random.Generator]
+        self,
+        indices: Sequence[int],
+        num_frames: int,
+        rng_for: Callable[[int], np.random.Generator],
+        *,
+        base_only: bool = False,
     ) -> Batch:
         """Random frames of some videos: one in each of `num_frames` equal slices of its cached frames.
 
-        Of several views of a frame one is drawn for the whole video.
+        All frames of a video come from one draw of its training views and the base, and of several views of a frame
+        one is drawn for the whole video.
 
         Parameters
         ----------
         indices : which videos
         num_frames : N
         rng_for : index of a video to the generator of its draws
+        base_only : leave the training views out
         """
         maps = []
         for index in indices:
             rng = rng_for(int(index))
-            available = self.frames(int(index))
+            # without training views nothing is drawn here, so that such runs stay what they were
+            source = int(rng.integers(len(self._sources))) if self.views and not base_only else 0
+            available = self.frames(int(index), source)
             chosen = available[random_frames(len(available), num_frames, rng)]
             unique, places = np.unique(chosen, return_inverse=True)
-            read = self._read(int(index), unique)
+            read = self._read(int(index), unique, source)
             maps.append(read[places, rng.integers(read.shape[1])])
         return self._batch(indices, maps)
 
@@ -166,21 +188,21 @@ class CachedDataset:
             maps.append(self._read(int(index), self.frames(int(index)))[:, view or 0])
         return self._batch(indices, maps)
 
-    def _read(self, index: int, frames: NDArray[np.int64]) -> NDArray[np.float16]:
+    def _read(self, index: int, frames: NDArray[np.int64], source: int = 0) -> NDArray[np.float16]:
         """Maps (len(frames), V, h, w, C) of some frames; from memory if the whole set fits there, so read once."""
         key = self.instances[index].key
         if not self._fits_memory:
-            return self.store.read(key, frames.tolist()).maps
-        if key not in self._kept:
-            self._kept[key] = self.store.read(key).maps
-        return self._kept[key][frames]
+            return self._sources[source].read(key, frames.tolist()).maps
+        if (source, key) not in self._kept:
+            self._kept[source, key] = self._sources[source].read(key).maps
+        return self._kept[source, key][frames]
 
     @cached_property
     def _fits_memory(self) -> bool:
         """Whether all maps, uncompressed, take less than :func:`memory_budget`."""
         total = 0
-        for key in {one.key for one in self.instances}:
-            header = self.store.header(key)
+        for source, key in product(self._sources, {one.key for one in self.instances}):
+            header = source.header(key)
             total += 2 * header.num_frames * header.num_views * header.height * header.width * header.channels
         return total <= memory_budget()
 

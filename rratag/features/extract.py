@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,11 +20,13 @@ from rratag import files
 from rratag.errors import RratagError, StoppedError, UsageError
 from rratag.features.catalog import Catalog, Entry, Listing
 from rratag.features.failures import keep_failure, read_failure
+from rratag.features.parts import Part, parts_of
 from rratag.features.plan import RETRIED, Plan, make_plan, open_stores, receipt_of
 from rratag.features.request import Request
 from rratag.features.spec import digest
 from rratag.features.store import KEY_DIGITS, Features, FeatureStore, SpecStore, file_image
 from rratag.records import Receipt, Video
+from rratag.video.augment import TrainingView
 from rratag.video.discover import Discovery
 from rratag.video.pool import Decoded, DecodePool, PoolOptions
 from rratag.video.views import scaled
@@ -134,6 +136,7 @@ class Extraction:
     meaning : what features must mean; any cached ones of this meaning serve, however they were computed.
         None takes whatever `request` leads to
     check : called with the meaning that `request` leads to, once the network is loaded; raises if it will not do
+    views : training views to cache beside the base, each in a spec of its own
 
     Notes
     -----
@@ -150,9 +153,10 @@ class Extraction:
         command: str = "extract",
         meaning: dict[str, Any] | None = None,
         check: Callable[[dict[str, Any]], None] = lambda meaning: None,
+        views: Sequence[TrainingView] = (),
     ) -> None:
         self.discovery, self.request, self.store, self.options = discovery, request, store, options
-        self.command, self.check = command, check
+        self.command, self.check, self.views = command, check, views
         self.catalog = Catalog(store.cache)
         self._network: Network | None = None
         self._healed = False
@@ -162,6 +166,7 @@ class Extraction:
         if not self.stores:
             self._open_store()
         self.check(self.stores[0].spec.meaning)
+        self.parts = parts_of(store, self.stores, views)
         self.plan = self._make_plan()
         self.entries = [*self.plan.unseen, *self.plan.done]
 
@@ -175,7 +180,7 @@ class Extraction:
     def _make_plan(self) -> Plan:
         if self.options.overwrite:
             return Plan(self.discovery, [], list(self.discovery.videos))
-        return make_plan(self.discovery, self.stores, self.catalog, retry_failed=self.options.retry_failed)
+        return make_plan(self.discovery, self.parts, self.catalog, retry_failed=self.options.retry_failed)
 
     @property
     def network(self) -> Network:
@@ -191,6 +196,7 @@ class Extraction:
         own = SpecStore(self.store.cache / spec.short, spec)  # its folder is made when there is something to put there
         others = [s for s in self.store.with_meaning(spec.meaning_digest) if s.folder != own.folder]
         self.stores[:] = [own, *others]  # the very list that readers hold
+        self.parts = parts_of(self.store, self.stores, self.views)
         self._memo = self.request.memo(self.network.backbone.weights_path)
 
     def run(self) -> Iterator[Receipt]:
@@ -255,11 +261,12 @@ class Extraction:
         if spec.short != self.stores[0].folder.name:
             self._open_store()
         self._memo = self.request.memo(self.network.backbone.weights_path)
-        self.store.create_spec(spec)
+        for part in self.parts:
+            self.store.create_spec(part.stores[0].spec)
         yield from _Pipeline(self, self._commit).run(plan)
 
-    def _commit(self, job: _Job) -> Entry:
-        decoded = job.decoded
+    def _commit(self, job: _Job) -> None:
+        decoded = job.video.decoded
         assert job.maps is not None
         source = {
             "name": decoded.video.path.name,
@@ -267,14 +274,13 @@ class Extraction:
             "mtime_ns": decoded.mtime_ns,
             "sha256": decoded.sha256,
         }
-        self.stores[0].write(
+        job.part.stores[0].write(
             decoded.sha256[:KEY_DIGITS],
             Features(job.maps, decoded.time_s, decoded.frame_index),
             decoded.receipt,
             source,
             compression=self.options.compression,
         )
-        return Entry(decoded.size, decoded.mtime_ns, decoded.sha256, decoded.receipt, job.ctime_ns)
 
     def _keep(self, *, part: bool = False) -> None:
         # even if all features were computed otherwise (GPU, CPU): the listing names this spec
@@ -317,13 +323,22 @@ class Extraction:
 
 
 @dataclass
-class _Job:
-    """A decoded video whose maps are being filled."""
+class _Taken:
+    """A decoded video, what will be said of it, and how many parts of it are not on the disk yet."""
 
     decoded: Decoded[NDArray[np.uint8]]
-    ctime_ns: int
+    entry: Entry
+    unwritten: int
+
+
+@dataclass
+class _Job:
+    """Maps of one part of a video that are being filled."""
+
+    video: _Taken
+    part: Part
+    missing: int
     maps: NDArray[np.float16] | None = None
-    missing: int = 0
 
 
 @dataclass
@@ -337,27 +352,27 @@ class _Batch:
 class _Pipeline:
     """Decoded videos in, entries out, in order of completion."""
 
-    def __init__(self, extraction: Extraction, commit: Callable[[_Job], Entry], *, keep_failures: bool = True) -> None:
+    def __init__(self, extraction: Extraction, commit: Callable[[_Job], None], *, keep_failures: bool = True) -> None:
         self.network, self.options, self.commit = extraction.network, extraction.options, commit
         self.keep_failures = keep_failures
         self.noted: dict[str, tuple[int, int, int]] = {}
-        self.stores = extraction.stores
+        self.stores, self.parts = extraction.stores, extraction.parts
         self.rule = extraction.request.view_rule(self.network.backbone)
         self.sampling, self.decoder = extraction.request.sampling, extraction.request.decoder
         self.waiting: dict[tuple[int, ...], _Batch] = {}
-        self.finished: list[Future[Entry]] = []
+        self.finished: list[Future[Entry | None]] = []
 
     def run(self, plan: Plan) -> Iterator[Entry]:
         workers = min(self.options.workers, max(1, len(plan.pending)))
         pool_options = PoolOptions(workers=workers, decoder=self.decoder, deadline_s=self.options.deadline_s)
         with (
             ThreadPoolExecutor(1, "rratag-writer") as self.writer,
-            DecodePool(pool_options, self.sampling, self.rule.prepare, self._is_known) as pool,
+            DecodePool(pool_options, self.sampling, self.rule.shrunk, self._is_known) as pool,
         ):
             for decoded in pool.run(self._noting(plan.pending)):
                 noted = self.noted.pop(decoded.video.id)
                 if decoded.frames:
-                    self._add(_Job(decoded, noted[2]))
+                    self._add(decoded, noted[2])
                 else:
                     yield self._without_frames(decoded, noted)
                 yield from self._written(wait=len(self.finished) > 2 * workers)
@@ -369,8 +384,8 @@ class _Pipeline:
         if self.options.overwrite:
             return False
         key = sha256[:KEY_DIGITS]
-        if any(store.is_whole(key) for store in self.stores):
-            return True
+        if self.parts[0].is_whole(key):
+            return all(part.is_whole(key) for part in self.parts[1:])
         return not self.options.retry_failed and read_failure(self.stores[0], key, "x") is not None
 
     def _noting(self, videos: Iterable[Video]) -> Iterator[Video]:
@@ -385,21 +400,38 @@ class _Pipeline:
     def _without_frames(self, decoded: Decoded[NDArray[np.uint8]], noted: tuple[int, int, int]) -> Entry:
         """Entry of a video that failed, or whose content is known."""
         receipt, key = decoded.receipt, decoded.sha256[:KEY_DIGITS]
-        if decoded.known:
-            holder = next((store for store in self.stores if store.has(key)), None)
-            if holder is not None:
-                receipt = receipt_of(holder, key, decoded.video.id)
-            else:
-                receipt = read_failure(self.stores[0], key, decoded.video.id) or receipt
+        holder = self.parts[0].holder(key) if key and not self.options.overwrite else None
+        if holder is not None:
+            if not decoded.known:  # what was extracted before is no less worth for it
+                logger.warning("%s: no training views could be made of it now: %s", decoded.video.id, receipt.status)
+            receipt = receipt_of(holder, key, decoded.video.id)
+        elif decoded.known:
+            receipt = read_failure(self.stores[0], key, decoded.video.id) or receipt
         elif decoded.sha256 and self.keep_failures and receipt.status not in RETRIED:
             keep_failure(self.stores[0], key, receipt)
         size, mtime_ns = (decoded.size, decoded.mtime_ns) if decoded.sha256 else noted[:2]
         return Entry(size, mtime_ns, decoded.sha256, receipt, noted[2])
 
-    def _add(self, job: _Job) -> None:
-        job.missing = sum(len(views) for views in job.decoded.frames)
-        height, width = job.decoded.frames[0].shape[1:3]
-        for t, views in enumerate(job.decoded.frames):
+    def _add(self, decoded: Decoded[NDArray[np.uint8]], ctime_ns: int) -> None:
+        key = decoded.sha256[:KEY_DIGITS]
+        parts = self.parts if self.options.overwrite else [part for part in self.parts if not part.has(key)]
+        parts = parts or self.parts[:1]  # another run was faster
+        receipt, holder = decoded.receipt, self.parts[0].holder(key)
+        if parts[0].view is not None and holder is not None:
+            receipt = receipt_of(holder, key, decoded.video.id)
+        entry = Entry(decoded.size, decoded.mtime_ns, decoded.sha256, receipt, ctime_ns)
+        video = _Taken(decoded, entry, len(parts))
+        for part in parts:
+            self._add_part(video, part)
+        decoded.frames.clear()
+
+    def _add_part(self, video: _Taken, part: Part) -> None:
+        decoded = video.decoded
+        first = self._views(part, decoded.frames[0], decoded.sha256)
+        job = _Job(video, part, len(decoded.frames) * len(first))
+        height, width = first.shape[1:3]
+        for t, picture in enumerate(decoded.frames):
+            views = first if t == 0 else self._views(part, picture, decoded.sha256)
             # the picture may change its size within a video, its maps may not
             for v, image in enumerate(scaled(views, height, width, self.rule.interpolation)):
                 batch = self.waiting.setdefault(image.shape, _Batch())
@@ -407,7 +439,10 @@ class _Pipeline:
                 batch.places.append((job, t, v))
                 if len(batch.images) == self.options.batch_size:
                     self._forward(image.shape)
-        job.decoded.frames.clear()
+
+    def _views(self, part: Part, picture: NDArray[np.uint8], sha256: str) -> NDArray[np.uint8]:
+        """What the network sees of a resized picture, (V, h, w, 3)."""
+        return self.rule.cropped(picture) if part.view is None else part.view.images(picture, self.rule, sha256)
 
     def _forward(self, shape: tuple[int, ...]) -> None:
         batch = self.waiting.pop(shape)
@@ -417,20 +452,28 @@ class _Pipeline:
         maps = self.network.maps(images)
         for (job, t, v), one in zip(batch.places, maps, strict=False):
             if job.maps is None:
-                num_views = self.rule.num_views
-                job.maps = np.empty((len(job.decoded.time_s), num_views, *one.shape), np.float16)
+                num_frames = len(job.video.decoded.time_s)
+                job.maps = np.empty((num_frames, job.missing // num_frames, *one.shape), np.float16)
             job.maps[t, v] = one
             job.missing -= 1
             if job.missing == 0:
-                self.finished.append(self.writer.submit(self.commit, job))
+                self.finished.append(self.writer.submit(self._write, job))
+
+    def _write(self, job: _Job) -> Entry | None:
+        """Commit a part; the video's entry with the last one. There is one writer, so nobody else counts meanwhile."""
+        self.commit(job)
+        job.video.unwritten -= 1
+        return None if job.video.unwritten else job.video.entry
 
     def _written(self, *, wait: bool) -> Iterator[Entry]:
         while self.finished and (wait or self.finished[0].done()):
-            yield self.finished.pop(0).result()
+            entry = self.finished.pop(0).result()
+            if entry is not None:
+                yield entry
 
 
 def estimate(extraction: Extraction, *, samples: int = 3) -> tuple[float, float]:
-    """Bytes and seconds that the pending videos will take, from trying a few of them.
+    """Bytes and seconds that the pending videos will take, training views included, from trying a few of them.
 
     Returns
     -------
@@ -443,11 +486,11 @@ def estimate(extraction: Extraction, *, samples: int = 3) -> tuple[float, float]
     tried = replace(extraction.plan, pending=[pending[i] for i in positions])
     sizes: list[int] = []
 
-    def measure(job: _Job) -> Entry:
+    def measure(job: _Job) -> None:
         assert job.maps is not None
-        features = Features(job.maps, job.decoded.time_s, job.decoded.frame_index)
+        decoded = job.video.decoded
+        features = Features(job.maps, decoded.time_s, decoded.frame_index)
         sizes.append(len(file_image(features, {}, extraction.options.compression)))
-        return Entry(0, 0, "", job.decoded.receipt)
 
     extraction.network.maps(np.zeros((1, 64, 64, 3), np.uint8))  # the first pass also sets the network up
     start = time.monotonic()

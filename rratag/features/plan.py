@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from rratag import files
 from rratag.features.catalog import Catalog, Entry, Listing
+from rratag.features.parts import Part
 from rratag.features.store import FeatureStore, SpecStore
 from rratag.records import Receipt, Video
 from rratag.video.discover import Discovery
@@ -32,22 +33,20 @@ class Plan:
         return [Entry(0, 0, "", receipt) for receipt in self.discovery.failures]
 
 
-def make_plan(
-    discovery: Discovery, stores: Sequence[SpecStore], catalog: Catalog, *, retry_failed: bool = False
-) -> Plan:
+def make_plan(discovery: Discovery, parts: Sequence[Part], catalog: Catalog, *, retry_failed: bool = False) -> Plan:
     """Sort the candidates of `discovery` into done and pending.
 
     Parameters
     ----------
-    stores : specs whose features serve (equal meaning), the one that new features go to first
+    parts : the base and its training views; a video is done where all of them have its features
     """
     root = discovery.root.resolve()
     listings = list(catalog.remembered(root))
     seen = [{entry.id: entry for entry in listing.entries} for listing in listings]
     done, pending = [], []
     for video in discovery.videos:
-        entry = _recall(video, stores, list(zip(listings, seen, strict=True)), retry_failed)
-        if entry is None:
+        entry = _recall(video, parts[0].stores, list(zip(listings, seen, strict=True)), retry_failed)
+        if entry is None or (entry.receipt.usable and not all(part.has(entry.key) for part in parts[1:])):
             pending.append(video)
         else:
             done.append(entry)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +14,7 @@ from rratag import config, files
 from rratag.errors import UsageError
 from rratag.features.spec import Spec
 from rratag.features.weights import RANDOM
+from rratag.video.augment import TrainingView, asked
 from rratag.video.decode import COLOUR_RULE, DECODERS
 from rratag.video.plan import Sampling
 from rratag.video.views import CROPS, ViewRule
@@ -124,6 +127,20 @@ class Request:
             "stored": "float16",
         }
         return Spec(meaning, {"runtime": "torch", "precision": precision})
+
+
+def extract_command(root: Path, recipe: dict[str, Any], views: Sequence[TrainingView] = ()) -> str:
+    """The command that extracts `root` by `recipe` (see `Request.recipe`), as a user would type it."""
+    given = {name: recipe[name] for name in ("backbone", "weights", "input_size", "crops")} | recipe["sampling"]
+    own = Request().recipe()
+    usual = {**own, **own["sampling"]}
+    if given.get("fps") is not None:
+        usual["frames"] = None
+    words = ["rratag", "extract", str(root)]
+    for name, value in given.items():
+        if value is not None and value != usual.get(name):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join([*words, *(["--views", asked(views)] if views else [])])
 
 
 def _version(package: str) -> str:

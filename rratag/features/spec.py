@@ -81,8 +81,25 @@ class Spec:
         return spec
 
 
-KINDS: dict[str, type] = {"backbone": str, "weights": str, "channels": int, "crops": str, "sampling": dict}
+KINDS: dict[str, type] = {
+    "backbone": str,
+    "weights": str,
+    "channels": int,
+    "crops": str,
+    "sampling": dict,
+    "view": dict,
+}
 """Of what every part of the program reads in a meaning."""
+
+
+def with_view(base: dict[str, Any], view: dict[str, object]) -> dict[str, Any]:
+    """The meaning of a training view of features that mean `base`."""
+    return {**base, "view": view}
+
+
+def base_of(meaning: dict[str, Any]) -> dict[str, Any]:
+    """The meaning that a training view stands beside; `meaning` itself if it is of no training view."""
+    return {name: value for name, value in meaning.items() if name != "view"}
 
 
 def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:

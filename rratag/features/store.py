@@ -425,7 +425,8 @@ def read_features(video: str | Path, cache: str | Path = config.CACHE_DIR) -> Fe
         if digest is None:
             digest = hashlib.sha256(handle.read())
     key = digest.hexdigest()[:KEY_DIGITS]
-    holders = [store for store in FeatureStore(Path(cache)).specs() if store.has(key)]
+    stores = FeatureStore(Path(cache)).specs()
+    holders = [store for store in stores if "view" not in store.spec.meaning and store.has(key)]
     if not holders:
         raise CacheError(f"{video}: no features in {cache}; run: rratag extract {video}")
     return max(holders, key=lambda store: store.path(key).stat().st_mtime_ns).read(key)

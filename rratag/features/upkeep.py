@@ -15,7 +15,7 @@ from pathlib import Path
 from rratag import files, sealed, untrusted
 from rratag.errors import CacheError, DamagedError, StoppedError
 from rratag.features.catalog import Catalog
-from rratag.features.spec import digest
+from rratag.features.spec import base_of, digest
 from rratag.features.store import KEY_DIGITS, FeatureStore, SpecStore
 
 MAX_CONFIG = 2**24
@@ -111,6 +111,8 @@ def unknown(store: FeatureStore) -> list[Removal]:
 def unused(store: FeatureStore, models: Path) -> list[Removal]:
     """Features of specs that no model below the folder `models` was trained on, young files left out.
 
+    A training view is needed as long as its base is: it may be asked for in the next training on it.
+
     None if there is no model at all, or an unfinished training, of which nobody knows what it needs.
     """
     needed = _meanings(models)
@@ -119,7 +121,7 @@ def unused(store: FeatureStore, models: Path) -> list[Removal]:
     return [
         _removal(path, f"no model in {models} uses features of spec {spec.folder.name}")
         for spec in store.specs()
-        if spec.spec.meaning_digest not in needed
+        if digest(base_of(spec.spec.meaning)) not in needed
         for path in _below(spec)
         if _is_old(path)
     ]

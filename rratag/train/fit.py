@@ -289,11 +289,12 @@ class _Run:
                 sums[name] += value
         return {name: value / len(cut) for name, value in sums.items()}, rate
 
-    def _draw(self, indices: list[int], epoch: int) -> Batch:
+    def _draw(self, indices: list[int], epoch: int, *, base_only: bool = False) -> Batch:
         def generator(index: int) -> np.random.Generator:
             return draw_generator(self.config.seed, epoch, self.train.instances[index].video)
 
-        return self.train.train_batch(indices, self.config.frames, generator).to(self.device)
+        drawn = self.train.train_batch(indices, self.config.frames, generator, base_only=base_only)
+        return drawn.to(self.device)
 
     def _step(self, batch: Batch, rate: float, epoch: int) -> dict[str, float]:
         for group in self.optimiser.param_groups:
@@ -320,12 +321,15 @@ class _Run:
 
     @torch.no_grad()
     def _recompute_statistics(self) -> None:
-        """Running statistics = those of one pass over the training set with the final weights, without dropout."""
+        """Running statistics = those of one pass over the training set with the final weights, without dropout.
+
+        Of the base alone, whatever views trained: these statistics are used where the base alone is read.
+        """
         self.head.train()
         self.head.dropout.eval()
         with recomputed_statistics(self.head):
             for indices in batches(list(range(len(self.train))), self.batch_size):
-                batch = self._draw(indices, 0)
+                batch = self._draw(indices, 0, base_only=True)
                 self.head(batch.features, batch.mask)
         self.head.dropout.train()
 
@@ -382,7 +386,8 @@ def _describe(
     """What must be equal for a checkpoint to be gone on from. Patience may change."""
     settings = {name: value for name, value in asdict(config).items() if name not in ("patience", "epochs")}
     videos = {"training videos": _digest(train), "validation videos": _digest(validation)}
-    return {**head.to_json(), **settings, "epochs": epochs, "class names": train.class_names, **videos}
+    views = {"views": list(train.views)} if train.views else {}
+    return {**head.to_json(), **settings, "epochs": epochs, "class names": train.class_names, **videos, **views}
 
 
 def _digest(dataset: CachedDataset) -> str:

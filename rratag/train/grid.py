@@ -30,6 +30,7 @@ from rratag.train.fit import TrainConfig, fit
 from rratag.train.linear import fit_logistic, mean_vectors
 from rratag.train.run import LabelOptions, TrainingData, load_training_data
 from rratag.train.validate import all_logits
+from rratag.video.augment import TrainingView
 
 VALIDATION_SHARE, TEST_SHARE = 0.2, 0.2
 MAX_RUN_BYTES = 2**28
@@ -154,12 +155,20 @@ class Grid:
     store, roots, labels : as for training; the labels' shares and seed are set here
     folder : where results are kept, one JSON file each; what is there already is not computed again
     config : how every contender is trained, but for its loss and seed
+    views : training views that every head draws from; logistic regression takes the base alone
     """
 
     def __init__(
-        self, store: FeatureStore, roots: Sequence[Path], labels: LabelOptions, folder: Path, config: TrainConfig
+        self,
+        store: FeatureStore,
+        roots: Sequence[Path],
+        labels: LabelOptions,
+        folder: Path,
+        config: TrainConfig,
+        views: Sequence[TrainingView] = (),
     ) -> None:
         self.store, self.roots, self.labels, self.folder, self.config = store, roots, labels, folder, config
+        self.views = views
 
     def run(self, contenders: Sequence[Contender], seeds: Sequence[int]) -> Iterator[Result]:
         """Every contender with every seed; equal ones of several tables are trained once.
@@ -171,7 +180,7 @@ class Grid:
         """
         for seed in seeds:
             labels = replace(self.labels, seed=seed, validation_split=VALIDATION_SHARE, test_split=TEST_SHARE)
-            split = _Split(load_training_data(self.store, self.roots, labels))
+            split = _Split(load_training_data(self.store, self.roots, labels, self.views))
             for contender in contenders:
                 path = self.folder / f"{self._digest(contender, split, seed)}.json"
                 result = _kept(path)
@@ -190,6 +199,8 @@ class Grid:
             "features": split.data.spec.meaning_digest,
             "videos": videos,
         }
+        if self.views:
+            decides["views"] = [view.describe() for view in self.views]
         return digest(decides)[:16]
 
 

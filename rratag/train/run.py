@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,16 @@ from rratag.data.labels import LabelSet, class_names, from_csv, from_folders, wi
 from rratag.data.splits import PARTS, split
 from rratag.errors import CacheError, LabelError, UsageError
 from rratag.features.catalog import Catalog, Listing
+from rratag.features.parts import view_parts
 from rratag.features.plan import open_stores
-from rratag.features.request import DEVICES, RECIPE
+from rratag.features.request import DEVICES, RECIPE, extract_command
 from rratag.features.spec import Spec, digest
 from rratag.features.store import FeatureStore, JoinedStores
 from rratag.head.rra import HeadConfig
 from rratag.model import Model, save_model
 from rratag.records import Instance
 from rratag.train.fit import EpochRecord, FitResult, TrainConfig, fit
+from rratag.video.augment import TrainingView, asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,8 @@ class LabelOptions:
 class TrainingData:
     """Labelled, divided videos and where their features are.
 
-    `missing` names videos of the label file that the cache does not hold; `warnings` are lines for the user.
+    `missing` names videos of the label file that the cache does not hold; `warnings` are lines for the user; `views`
+    are the training views to draw from, by name.
     """
 
     store: JoinedStores
@@ -51,30 +54,35 @@ class TrainingData:
     class_names: list[str]
     missing: list[str]
     warnings: list[str]
+    views: dict[str, JoinedStores] = field(default_factory=dict)
 
     def part(self, name: str) -> CachedDataset:
-        """The videos of one part ("train", "validation", "test")."""
+        """The videos of one part ("train", "validation", "test"); training views belong to the first alone."""
         chosen = [one for one in self.instances if one.split == name]
-        return CachedDataset(self.store, chosen, self.class_names)
+        return CachedDataset(self.store, chosen, self.class_names, self.views if name == "train" else None)
 
 
-def load_training_data(store: FeatureStore, roots: Sequence[Path], options: LabelOptions) -> TrainingData:
+def load_training_data(
+    store: FeatureStore, roots: Sequence[Path], options: LabelOptions, views: Sequence[TrainingView] = ()
+) -> TrainingData:
     """Labelled videos of the cache, divided into train, validation and test.
 
     Parameters
     ----------
     roots : folders that ``extract`` scanned; the latest one if empty
+    views : training views, which every training video must have
 
     Raises
     ------
     CacheError
-        If nothing was extracted, or the roots were extracted with different settings.
+        If nothing was extracted, the roots were extracted with different settings, or a view is not in the cache.
     LabelError
         If the labels cannot be used.
     """
     listings = find_listings(store, roots)
     stores = JoinedStores(open_stores(store, listings[0].spec) or [store.open_spec(listings[0].spec)])
-    _check_meaning(stores.stores[0].spec)
+    spec, recipe = stores.stores[0].spec, _recipe(listings[0])
+    _check_meaning(spec)
     ids_to_keys, lost = _present(_merged(listings), stores)
     labelled = label(ids_to_keys, options)
     # only classes that training sees can be learnt: a class of unlabelled or other parts has no number
@@ -84,14 +92,35 @@ def load_training_data(store: FeatureStore, roots: Sequence[Path], options: Labe
     divided = split(labelled.instances, {part: share for part, share in shares.items() if share > 0}, options.seed)
     return TrainingData(
         stores,
-        stores.stores[0].spec,
-        _recipe(listings[0]),
+        spec,
+        recipe,
         [listing.root for listing in listings],
         divided.instances,
         class_names(divided.instances),
         labelled.missing,
         [*lost, *divided.warnings],
+        _views(store, spec, views, divided.instances, extract_command(listings[0].root, recipe, views)),
     )
+
+
+def _views(
+    store: FeatureStore, base: Spec, views: Sequence[TrainingView], instances: Sequence[Instance], way_out: str
+) -> dict[str, JoinedStores]:
+    """Stores of the training views, by name; `way_out` is the command that makes them.
+
+    Raises
+    ------
+    CacheError
+        If a training video has not all of them.
+    """
+    parts = view_parts(store, base, views)
+    keys = [one.key for one in instances if one.split == "train" and one.label is not None]
+    lacking = sum(not all(part.has(key) for part in parts) for key in keys)
+    if lacking:
+        raise CacheError(
+            f"{lacking} of {len(keys)} training videos have not all views of --views {asked(views)}; run: {way_out}"
+        )
+    return {view.name: JoinedStores(part.stores) for view, part in zip(views, parts, strict=True)}
 
 
 def _check_meaning(spec: Spec) -> None:
@@ -251,7 +280,7 @@ def metrics_of(data: TrainingData, model: Model, result: FitResult, config: Trai
         "epoch": result.best_epoch,
         "epochs": len(result.history),
         "stopped_early": result.stopped_early,
-        "training": asdict(config),
+        "training": asdict(config) | {"views": list(data.views)},
         "head": model.head_config.to_json(),
         "validation": None if result.validation is None else asdict(result.validation),
         "warnings": data.warnings,
@@ -273,6 +302,8 @@ def checkpoint_path(folder: Path, data: TrainingData, head: dict[str, Any], conf
     videos = [[one.video, one.key, one.label, one.split, one.start_s, one.end_s] for one in data.instances]
     settings = {name: value for name, value in asdict(config).items() if name != "patience"}
     decides = {"head": head, "training": settings, "features": data.spec.meaning_digest, "videos": videos}
+    if data.views:
+        decides["views"] = list(data.views)
     return folder.parent / f".{folder.name}.{digest(decides)[:12]}.checkpoint"
 
 

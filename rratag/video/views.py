@@ -103,13 +103,21 @@ class ViewRule:
         -----
         Antialiased resize in uint8 over channels-last memory: 4-6 times faster than PIL and the same rounding.
         """
+        return self.cropped(self.shrunk(image))
+
+    def shrunk(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """One picture (H, W, 3) resized to (h', w', 3), before any crop; its memory is its own."""
         height, width = self.resized(image.shape[0], image.shape[1])
-        resized: NDArray[np.uint8] = scaled(image[None], height, width, self.interpolation)[0]  # [h',w',3]
+        resized = scaled(image[None], height, width, self.interpolation)[0]
+        return image.copy() if np.may_share_memory(resized, image) else resized
+
+    def cropped(self, resized: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The views (V, h, w, 3) of a resized picture (h', w', 3); the picture itself where nothing is cropped."""
         if not self.crops.isdigit():
-            return resized[None].copy()
+            return resized[None]
         side = self.input_size
         views = np.empty((self.num_views, side, side, 3), np.uint8)
-        for view, (top, left, mirrored) in zip(views, self.offsets(height, width), strict=True):
+        for view, (top, left, mirrored) in zip(views, self.offsets(*resized.shape[:2]), strict=True):
             crop = resized[top : top + side, left : left + side]
             view[:] = crop[:, ::-1] if mirrored else crop
         return views

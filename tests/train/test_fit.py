@@ -242,10 +242,10 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
     original = CachedDataset.train_batch
     steps = 3 * (epoch - 1)  # 21 videos by 8
 
-    def poisoned(self: CachedDataset, *arguments: Any) -> Any:
+    def poisoned(self: CachedDataset, *arguments: Any, **named: Any) -> Any:
         nonlocal steps
         steps -= 1
-        batch = original(self, *arguments)
+        batch = original(self, *arguments, **named)
         return batch if steps >= 0 else dataclasses.replace(batch, features=batch.features * float("nan"))
 
     monkeypatch.setattr(CachedDataset, "train_batch", poisoned)
