@@ -356,6 +356,7 @@ class _Pipeline:
         self.network, self.options, self.commit = extraction.network, extraction.options, commit
         self.keep_failures = keep_failures
         self.noted: dict[str, tuple[int, int, int]] = {}
+        self.held = extraction.plan.held
         self.stores, self.parts = extraction.stores, extraction.parts
         self.rule = extraction.request.view_rule(self.network.backbone)
         self.sampling, self.decoder = extraction.request.sampling, extraction.request.decoder
@@ -399,11 +400,13 @@ class _Pipeline:
 
     def _without_frames(self, decoded: Decoded[NDArray[np.uint8]], noted: tuple[int, int, int]) -> Entry:
         """Entry of a video that failed, or whose content is known."""
-        receipt, key = decoded.receipt, decoded.sha256[:KEY_DIGITS]
+        receipt, key, held = decoded.receipt, decoded.sha256[:KEY_DIGITS], self.held.get(decoded.video.id)
         holder = self.parts[0].holder(key) if key and not self.options.overwrite else None
+        if not decoded.known and (held or holder):  # what was extracted before is no less worth for it
+            logger.warning("%s: no training views could be made of it now: %s", decoded.video.id, receipt.status)
+        if held and not decoded.known:
+            return held
         if holder is not None:
-            if not decoded.known:  # what was extracted before is no less worth for it
-                logger.warning("%s: no training views could be made of it now: %s", decoded.video.id, receipt.status)
             receipt = receipt_of(holder, key, decoded.video.id)
         elif decoded.known:
             receipt = read_failure(self.stores[0], key, decoded.video.id) or receipt

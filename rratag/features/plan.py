@@ -6,7 +6,7 @@ Everything here comes from listings and ``stat``; no torch, no HDF5 unless a rec
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from rratag import files
 from rratag.features.catalog import Catalog, Entry, Listing
@@ -21,11 +21,15 @@ RETRIED = ("permission_denied", "vanished", "changed_while_read")
 
 @dataclass
 class Plan:
-    """`done` need no work; `pending` must be decoded; `unseen` are candidates that never reach a decoder."""
+    """`done` need no work; `pending` must be decoded; `unseen` are candidates that never reach a decoder.
+
+    `held` are entries, by id, of pending videos that lack training views alone.
+    """
 
     discovery: Discovery
     done: list[Entry]
     pending: list[Video]
+    held: dict[str, Entry] = field(default_factory=dict)
 
     @property
     def unseen(self) -> list[Entry]:
@@ -43,14 +47,16 @@ def make_plan(discovery: Discovery, parts: Sequence[Part], catalog: Catalog, *, 
     root = discovery.root.resolve()
     listings = list(catalog.remembered(root))
     seen = [{entry.id: entry for entry in listing.entries} for listing in listings]
-    done, pending = [], []
+    plan = Plan(discovery, [], [])
     for video in discovery.videos:
         entry = _recall(video, parts[0].stores, list(zip(listings, seen, strict=True)), retry_failed)
-        if entry is None or (entry.receipt.usable and not all(part.has(entry.key) for part in parts[1:])):
-            pending.append(video)
-        else:
-            done.append(entry)
-    return Plan(discovery, done, pending)
+        if entry is not None and (not entry.key or all(part.has(entry.key) for part in parts[1:])):
+            plan.done.append(entry)
+            continue
+        plan.pending.append(video)
+        if entry is not None:
+            plan.held[video.id] = entry
+    return plan
 
 
 def _recall(
