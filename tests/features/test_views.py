@@ -253,7 +253,7 @@ def test_overwrite_makes_the_views_again_too(clips: Path, tmp_path: Path) -> Non
 # --- trouble ---
 
 
-@pytest.mark.parametrize("after", range(1, 9, 2))
+@pytest.mark.parametrize("after", [1, 4, 8])
 def test_a_run_broken_off_between_base_and_views_goes_on_exactly(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
@@ -380,7 +380,18 @@ def test_the_cache_lists_views_by_name(toy_cache: Any, cli: Any) -> None:
         (Request(crops="1", sampling=Sampling(frames=12)), ["--crops", "1", "--frames", "12"]),
         (
             Request("tv:resnet50", "random", 160, sampling=Sampling(None, 2.0, 40)),
-            "--backbone tv:resnet50 --weights random --input-size 160 --fps 2.0 --max-frames 40".split(),
+            [
+                "--backbone",
+                "tv:resnet50",
+                "--weights",
+                "random",
+                "--input-size",
+                "160",
+                "--fps",
+                "2.0",
+                "--max-frames",
+                "40",
+            ],
         ),
     ],
 )

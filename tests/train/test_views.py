@@ -256,7 +256,7 @@ def test_from_extract_to_evaluate_with_views(cli: Any, clip_folder: Path, tmp_pa
     metrics = json.loads(Path(".rratag/models/latest/metrics.json").read_text())
     assert metrics["training"]["views"] == ["flip"]
     assert "view" not in load_model(Path(".rratag/models/latest")).meaning
-    assert cli("evaluate", "--part", "all").code == 0
+    assert cli("evaluate").code == 0
     assert cli("predict", clips, "--workers", 1, "--out", "tags.csv").code == 0
     ran = cli("compare", "--views", "flip", "--epochs", 1, "--seeds", 1, "--table", "baselines", "--json")
     assert ran.code == 0, ran.err
