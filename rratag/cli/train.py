@@ -135,7 +135,8 @@ def train(
     if labels is None:
         options.refuse_unused(context, ("columns",), options.COLUMNS_ALONE)
     label_options = LabelOptions(labels, names, group_by, validation_split, test_split, seed)
-    data = load_training_data(FeatureStore(options.absolute(cache)), roots or [], label_options, parse_views(views))
+    store, training_views = FeatureStore(options.absolute(cache)), parse_views(views)
+    data = load_training_data(store, roots or [], label_options, views=training_views)
     folder = out_folder or config.MODELS_DIR / config.MODEL_NAME
     check_place(folder)
     checkpoint = checkpoint_path(folder, data, head_fields, train_config)

@@ -445,7 +445,7 @@ class _Pipeline:
 
     def _views(self, part: Part, picture: NDArray[np.uint8], sha256: str) -> NDArray[np.uint8]:
         """What the network sees of a resized picture, (V, h, w, 3)."""
-        return self.rule.cropped(picture) if part.view is None else part.view.images(picture, self.rule, sha256)
+        return self.rule.cut(picture) if part.view is None else part.view.images(picture, self.rule, sha256)
 
     def _forward(self, shape: tuple[int, ...]) -> None:
         batch = self.waiting.pop(shape)

@@ -131,14 +131,10 @@ class Request:
 
 def extract_command(root: Path, recipe: dict[str, Any], views: Sequence[TrainingView] = ()) -> str:
     """The command that extracts `root` by `recipe` (see `Request.recipe`), as a user would type it."""
-    given = {name: recipe[name] for name in ("backbone", "weights", "input_size", "crops")} | recipe["sampling"]
-    own = Request().recipe()
-    usual = {**own, **own["sampling"]}
-    if given.get("fps") is not None:
-        usual["frames"] = None
+    usual = Request().recipe()
     words = ["rratag", "extract", str(root)]
-    for name, value in given.items():
-        if value is not None and value != usual.get(name):
+    for name, value in [*recipe.items(), *recipe["sampling"].items()]:
+        if name != "sampling" and value is not None and value != {**usual, **usual["sampling"]}.get(name):
             words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join([*words, *(["--views", asked(views)] if views else [])])
 

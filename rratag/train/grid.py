@@ -180,7 +180,7 @@ class Grid:
         """
         for seed in seeds:
             labels = replace(self.labels, seed=seed, validation_split=VALIDATION_SHARE, test_split=TEST_SHARE)
-            split = _Split(load_training_data(self.store, self.roots, labels, self.views))
+            split = _Split(load_training_data(self.store, self.roots, labels, views=self.views))
             for contender in contenders:
                 path = self.folder / f"{self._digest(contender, split, seed)}.json"
                 result = _kept(path)

@@ -63,7 +63,7 @@ class TrainingData:
 
 
 def load_training_data(
-    store: FeatureStore, roots: Sequence[Path], options: LabelOptions, views: Sequence[TrainingView] = ()
+    store: FeatureStore, roots: Sequence[Path], options: LabelOptions, *, views: Sequence[TrainingView] = ()
 ) -> TrainingData:
     """Labelled videos of the cache, divided into train, validation and test.
 

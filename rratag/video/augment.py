@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rratag.errors import UsageError
-from rratag.video.views import ViewRule, scaled
+from rratag.video.views import ViewRule, mirrored, scaled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,17 +112,12 @@ class TrainingView:
         Of shape (V, h, w, 3): all views of the base for ``flip``, one of input_size x input_size for ``tsn``.
         """
         if self.kind == FLIP:
-            return mirrored(rule.cropped(resized))
+            return np.stack([mirrored(image) for image in rule.cut(resized)])
         drawn = draw(sha256, self.number)
         top, left, height, width = drawn.box(resized.shape[0], resized.shape[1], rule.input_size)
         crop = np.ascontiguousarray(resized[None, top : top + height, left : left + width])
         image = scaled(crop, rule.input_size, rule.input_size, "bilinear")
-        return mirrored(image) if drawn.mirrored else image
-
-
-def mirrored(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """`images` (B, H, W, 3), left and right exchanged. Of optical flow, the x fields would be inverted, too."""
-    return np.ascontiguousarray(images[:, :, ::-1])
+        return mirrored(image[0])[None] if drawn.mirrored else image
 
 
 def asked(views: Sequence[TrainingView]) -> str:

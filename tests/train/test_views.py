@@ -171,7 +171,7 @@ def add_views(toy: ToyCache, text: str, videos: Sequence[str] | None = None) -> 
 
 
 def load(toy: ToyCache, views: str | None, **options: Any) -> TrainingData:
-    return load_training_data(toy.store, [], LabelOptions(**options), parse_views(views))
+    return load_training_data(toy.store, [], LabelOptions(**options), views=parse_views(views))
 
 
 def test_training_data_has_views_for_training_alone(toy_cache: ToyCache) -> None:
