@@ -294,6 +294,25 @@ def test_a_video_that_cannot_be_decoded_again_keeps_what_it_has(
     assert len(stores(cache)["flip"].keys()) == 3
 
 
+def test_views_made_with_other_weights_lie_beside_the_base_of_these(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: Network
+) -> None:
+    """That the weights were replaced shows only when the network is loaded, after the specs were looked up."""
+    cache = tmp_path / "cache"
+    extract(clips, cache, "flip")
+    old = stores(cache)["flip"]
+    other = replace(network, backbone=replace(network.backbone, weights_digest="f" * 64))
+    monkeypatch.setattr(extract_module, "load_network", lambda request, download=False: other)
+    extract(clips, cache, "tsn:1")
+    listing = Catalog(cache).find(clips, "extract")
+    assert listing is not None
+    base = FeatureStore(cache).open_spec(listing.spec)
+    assert base.spec.meaning["weights"] == "f" * 64
+    found = stores(cache)["tsn:1"]
+    assert base_of(found.spec.meaning) == base.spec.meaning != base_of(old.spec.meaning)
+    assert found.keys() == base.keys() == old.keys()
+
+
 def test_a_video_without_frames_has_no_views_and_is_not_tried_again(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
