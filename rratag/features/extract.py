@@ -386,7 +386,8 @@ class _Pipeline:
             return False
         key = sha256[:KEY_DIGITS]
         if self.parts[0].is_whole(key):
-            return all(part.is_whole(key) for part in self.parts[1:])
+            whole = [part.is_whole(key) for part in self.parts[1:]]  # looks at each, and sets damaged ones aside
+            return all(whole)
         return not self.options.retry_failed and read_failure(self.stores[0], key, "x") is not None
 
     def _noting(self, videos: Iterable[Video]) -> Iterator[Video]:

@@ -339,6 +339,21 @@ def test_a_damaged_view_is_set_aside_by_verify_and_made_again(clips: Path, tmp_p
     assert all_maps(cache) == whole
 
 
+def test_damage_is_found_in_every_view_of_a_video_that_is_looked_at(clips: Path, tmp_path: Path) -> None:
+    """A moved folder is known by content alone: then its cached files are looked into."""
+    cache = tmp_path / "cache"
+    extract(clips, cache, "tsn:2")
+    whole = all_maps(cache)
+    for name in ("tsn:1", "tsn:2"):
+        store = stores(cache)[name]
+        path = store.path(store.keys()[0])
+        content = bytearray(path.read_bytes())
+        content[content.index(b"source_sha256")] ^= 1
+        path.write_bytes(content)
+    extract(clips.rename(tmp_path / "moved"), cache, "tsn:2")
+    assert all_maps(cache) == whole
+
+
 def test_an_estimate_counts_the_views(clips: Path, tmp_path: Path) -> None:
     base, both = (estimate(run(clips, tmp_path / "none", views))[0] for views in (None, "tsn:3"))
     extract(clips, tmp_path / "cache", "tsn:3")
