@@ -105,6 +105,9 @@ def _extract(fusion: Fusion, total: int) -> None:
     """Decode what is not cached, once for each kind of features."""
     count = len(fusion.taggings)
     for number, tagging in enumerate(fusion.taggings, start=1):
+        if tagging.streams and tagging.extraction.plan.pending:
+            crops = tagging.extraction.request.crops
+            say(f"features of crops={crops} are used once and not cached: a run that is stopped begins anew")
         label = "predict" if count == 1 else f"predict, features {number} of {count}"
         for _ in track(tagging.extract(), total, label):
             pass

@@ -74,15 +74,20 @@ def evaluate_model(
         raise LabelError(f"{judged}: no labelled video to judge{gone}")
     names = [str(one.label) for one in instances]
     each = [predictions(stream.model, stores[number], instances, crop_fusion) for number, stream in enumerate(streams)]
+    return _judged(streams, each, names), judged, missing
+
+
+def _judged(streams: Sequence[Stream], each: Sequence[Sequence[Prediction]], names: Sequence[str]) -> Evaluation:
+    """Figures of the models' predictions together, and of each; `each` holds those of one model after the other."""
     if len(each) == 1:
-        return evaluate(each[0], names), judged, missing
+        return evaluate(each[0], names)
     weights = [stream.weight for stream in streams]
-    judgement = evaluate([fuse(parts, weights) for parts in zip(*each, strict=True)], names)
+    together = evaluate([fuse(parts, weights) for parts in zip(*each, strict=True)], names)
     models = [
         ModelMetrics(stream.name, stream.weight, evaluate(own, names).ensemble)
         for stream, own in zip(streams, each, strict=True)
     ]
-    return replace(judgement, models=models), judged, missing
+    return replace(together, models=models)
 
 
 def predictions(
@@ -127,11 +132,14 @@ def _common(ours: LabelSet, theirs: LabelSet, what: str) -> LabelSet:
     LabelError
         If there is none, or a label differs.
     """
-    known = {(one.video, one.start_s, one.end_s): one.label for one in theirs.instances}
+    known: dict[tuple[str, float | None, float | None], set[str | None]] = {}
+    for one in theirs.instances:
+        known.setdefault((one.video, one.start_s, one.end_s), set()).add(one.label)
     kept = [one for one in ours.instances if (one.video, one.start_s, one.end_s) in known]
     for one in kept:
-        other = known[one.video, one.start_s, one.end_s]
-        if other != one.label:
+        others = known[one.video, one.start_s, one.end_s]
+        if one.label not in others:
+            other = min(map(str, others))
             raise LabelError(
                 f"{what}: {one.video} is {one.label!r} in one and {other!r} in the other; train on the same labels"
             )

@@ -177,11 +177,15 @@ def worst(receipts: Sequence[Receipt], names: Sequence[str]) -> Receipt:
         return receipts[0]
     found = max(receipts, key=lambda receipt: (not receipt.usable, receipt.status == "partial"))  # first among equals
     notes = [
-        f"model {name}: {receipt.message or receipt.status}"
+        f"model {_one_line(name)}: {receipt.message or receipt.status}"
         for name, receipt in zip(names, receipts, strict=True)
         if receipt.message or receipt.status != "ok"
     ]
     return replace(found, message="; ".join(notes))
+
+
+def _one_line(name: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
 class Fusion:

@@ -110,6 +110,7 @@ def test_streamed_views_leave_the_cache_as_it_is_and_cached_ones_are_judged(
     for crop_fusion in ("mean", "joint"):
         ran = cli(*options, "--crop-fusion", crop_fusion, "--out", f"{crop_fusion}.json")
         assert ran.code == 0, ran.err
+        assert "features of crops=3 are used once and not cached: a run that is stopped begins anew" in ran.err
         assert sorted(path for path in (done / ".rratag").rglob("*") if path.is_file()) == before
         streamed[crop_fusion] = json.loads((done / f"{crop_fusion}.json").read_text())
     assert "crop_fusion" not in streamed["mean"]

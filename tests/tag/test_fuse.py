@@ -173,6 +173,10 @@ def test_worst_status_counts_and_its_stream_is_named(
     assert (found.video, found.status, found.reason, found.message) == ("v", status, reason, message)
 
 
+def test_message_stays_one_line_whatever_a_model_is_called() -> None:
+    assert worst([OK, BROKEN], ["a", "b\n\x1bc"]).message == "model b??c: no frame could be decoded"
+
+
 def test_a_video_that_fails_in_one_stream_is_not_tagged() -> None:
     streams = [Stream("rgb", 1, None), Stream("flow", 1.5, None)]  # type: ignore[arg-type]
     found = fuse_results([make_prediction("v", NAMES), BROKEN], streams)
