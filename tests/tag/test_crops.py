@@ -220,6 +220,7 @@ def test_own_crops_are_cached_as_ever(model: Model, clip_folder: Path, tmp_path:
 def test_what_is_cached_of_other_crops_serves_and_the_rest_streams(
     model: Model, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (clip_folder / "blue/words.mp4").write_bytes(b"no video at all, only words\n" * 20)
     wanted = results(tagging(model, clip_folder, tmp_path / "fresh"))
     store = FeatureStore(tmp_path / "cache")
     list(Extraction(discover([str(clip_folder / "red")]), THREE, store, RunOptions(1)).run())
@@ -234,7 +235,9 @@ def test_what_is_cached_of_other_crops_serves_and_the_rest_streams(
 
     monkeypatch.setattr("rratag.tag.run.Streaming", Noting)
     same(results(tagging(model, clip_folder, tmp_path / "cache")), wanted)
-    assert sorted(streamed) == [(f"{colour}/{n}.mp4", colour == "blue") for colour in ("blue", "red") for n in range(5)]
+    names = [f"{colour}/{name}.mp4" for colour in ("blue", "red") for name in range(5)]
+    expected = [(name, name.startswith("blue")) for name in names]
+    assert sorted(streamed) == sorted([*expected, ("blue/words.mp4", False)])
     assert contents(tmp_path / "cache") == before
 
 
