@@ -11,6 +11,7 @@ import pytest
 from rratag.errors import LabelError, ModelError, UsageError
 from rratag.evaluate.cached import evaluate_model
 from rratag.evaluate.saved import evaluate_tags
+from rratag.features.catalog import Catalog
 from rratag.features.spec import Spec
 from rratag.features.store import Features
 from rratag.model import load_model, save_model
@@ -168,8 +169,6 @@ def fused_predictions(toy: ToyCache, folders: list[tuple[Path, float]]) -> list[
     for folder, _ in folders:
         model = load_model(folder)
         listing = toy.store.with_meaning(Spec(model.meaning, {}).meaning_digest)
-        from rratag.features.catalog import Catalog
-
         found = Catalog(toy.cache).find(toy.root, "extract")
         assert found is not None
         results = list(predict_cached(model, listing, found.entries))

@@ -248,19 +248,17 @@ def test_one_models_file_says_nothing_of_fusions(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def networks() -> dict[str, Network]:
-    return {one.crops: load_network(one) for one in (FULL, CENTRE)}
+def network() -> Network:
+    return load_network(FULL)
 
 
 @pytest.fixture(autouse=True)
-def _loaded(monkeypatch: pytest.MonkeyPatch, networks: dict[str, Network]) -> None:
-    # random weights: the same for all, so that both requests lead to the same backbone
-    network = networks["full"]
+def _loaded(monkeypatch: pytest.MonkeyPatch, network: Network) -> None:
+    # random weights: drawn once, so that both requests lead to the same backbone
     monkeypatch.setattr(extract_module, "load_network", lambda request, download=False: network)
 
 
-def stream(networks: dict[str, Network], request: Request, seed: int, weight: float, name: str) -> Stream:
-    network = networks["full"]
+def stream(network: Network, request: Request, seed: int, weight: float, name: str) -> Stream:
     config = HeadConfig(network.backbone.channels, 2, num_glimpses=2)
     torch.manual_seed(seed)
     head = build_head(config)
@@ -283,9 +281,9 @@ def results(run: Fusion) -> list[Prediction | Fused | Receipt]:
 
 
 def test_models_of_different_features_are_fused_video_by_video(
-    networks: dict[str, Network], clip_folder: Path, tmp_path: Path
+    network: Network, clip_folder: Path, tmp_path: Path
 ) -> None:
-    streams = [stream(networks, FULL, 1, 1, "rgb"), stream(networks, CENTRE, 2, 1.5, "near")]
+    streams = [stream(network, FULL, 1, 1, "rgb"), stream(network, CENTRE, 2, 1.5, "near")]
     (clip_folder / "blue/1.mp4").write_bytes(b"")
     run = fusion(streams, clip_folder, tmp_path / "both")
     found = results(run)
@@ -308,10 +306,8 @@ def test_models_of_different_features_are_fused_video_by_video(
         assert result.frames_used == 2
 
 
-def test_a_video_that_one_stream_cannot_use_names_it(
-    networks: dict[str, Network], clip_folder: Path, tmp_path: Path
-) -> None:
-    streams = [stream(networks, FULL, 1, 1, "rgb"), stream(networks, CENTRE, 2, 1.5, "near")]
+def test_a_video_that_one_stream_cannot_use_names_it(network: Network, clip_folder: Path, tmp_path: Path) -> None:
+    streams = [stream(network, FULL, 1, 1, "rgb"), stream(network, CENTRE, 2, 1.5, "near")]
     store = FeatureStore(tmp_path / "c")
     second = fusion(streams, clip_folder / "red", tmp_path / "c").tagging(1)
     list(second.extract())
@@ -329,10 +325,8 @@ def test_a_video_that_one_stream_cannot_use_names_it(
     assert len(store.specs()) == 2
 
 
-def test_models_of_equal_features_share_one_extraction(
-    networks: dict[str, Network], clip_folder: Path, tmp_path: Path
-) -> None:
-    streams = [stream(networks, FULL, seed, weight, f"{seed}") for seed, weight in ((1, 1), (2, 3))]
+def test_models_of_equal_features_share_one_extraction(network: Network, clip_folder: Path, tmp_path: Path) -> None:
+    streams = [stream(network, FULL, seed, weight, f"{seed}") for seed, weight in ((1, 1), (2, 3))]
     for crops in (None, "3"):
         run = fusion(streams, clip_folder / "red", tmp_path / "c", crops)
         assert len(run.taggings) == 1
@@ -347,10 +341,8 @@ def test_models_of_equal_features_share_one_extraction(
     assert len(FeatureStore(tmp_path / "c").specs()) == 1
 
 
-def test_damaged_features_are_made_again_for_all_models(
-    networks: dict[str, Network], clip_folder: Path, tmp_path: Path
-) -> None:
-    streams = [stream(networks, FULL, seed, weight, f"{seed}") for seed, weight in ((1, 1), (2, 3))]
+def test_damaged_features_are_made_again_for_all_models(network: Network, clip_folder: Path, tmp_path: Path) -> None:
+    streams = [stream(network, FULL, seed, weight, f"{seed}") for seed, weight in ((1, 1), (2, 3))]
     wanted = results(fusion(streams, clip_folder, tmp_path / "c"))
     run = fusion(streams, clip_folder, tmp_path / "c")
     list(run.taggings[0].extract())
@@ -363,10 +355,20 @@ def test_damaged_features_are_made_again_for_all_models(
         np.testing.assert_allclose(left.scores, right.scores, atol=1e-6)
 
 
-def test_a_model_whose_features_are_not_these_is_refused(
-    networks: dict[str, Network], clip_folder: Path, tmp_path: Path
-) -> None:
-    streams = [stream(networks, FULL, 1, 1, "a"), stream(networks, CENTRE, 2, 1, "b")]
+def test_a_model_whose_features_are_not_these_is_refused(network: Network, clip_folder: Path, tmp_path: Path) -> None:
+    streams = [stream(network, FULL, 1, 1, "a"), stream(network, CENTRE, 2, 1, "b")]
     streams[1].model.meaning["weights"] = "f" * 64
     with pytest.raises(RratagError, match="weights: model 'ffff"):
         fusion(streams, clip_folder, tmp_path / "c")
+
+
+def test_a_video_reached_twice_has_its_rows_side_by_side(network: Network, clip_folder: Path, tmp_path: Path) -> None:
+    streams = [stream(network, FULL, 1, 1, "a"), stream(network, CENTRE, 2, 1, "b")]
+    found = discover([str(clip_folder / "red"), str(clip_folder / "red/3.mp4")])
+    run = Fusion(streams, [FULL, CENTRE], found, FeatureStore(tmp_path / "c"), RunOptions(1))
+    assert [(one.video, isinstance(one, Fused)) for one in results(run)] == [
+        *((f"{number}.mp4", True) for number in range(3)),
+        ("3.mp4", False),
+        ("3.mp4", True),
+        ("4.mp4", True),
+    ]
