@@ -98,7 +98,12 @@ def _defaults(command: Any, values: dict[str, Any]) -> dict[str, Any]:
     """Those of `values` that a command has, as click wants them; by command for a group."""
     if inner := _subcommands(command):
         return {name: _defaults(one, values) for name, one in inner.items()}
-    return {parameter: values[name] for name, parameter in _options(command).items() if name in values}
+    several = {parameter.name for parameter in command.params if getattr(parameter, "multiple", False)}
+    return {
+        parameter: [values[name]] if parameter in several and isinstance(values[name], str) else values[name]
+        for name, parameter in _options(command).items()
+        if name in values
+    }
 
 
 app.command("extract")(one_line_errors(extract.extract))

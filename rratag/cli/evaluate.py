@@ -14,7 +14,7 @@ from rratag.cli.console import lines, out, printable, say, set_verbosity, warn
 from rratag.errors import UsageError
 
 if TYPE_CHECKING:
-    from rratag.evaluate.report import Evaluation
+    from rratag.evaluate.report import Evaluation, ScoreMetrics
 
 PARTS = ("test", "validation", "train", "all")
 
@@ -31,7 +31,7 @@ def evaluate(
     ] = None,
     labels: options.Labels = None,
     columns: options.Columns = None,
-    model: options.ModelPath = None,
+    model: options.Models = None,
     on: Annotated[
         str | None,
         typer.Option(
@@ -43,11 +43,21 @@ def evaluate(
         Path | None,
         typer.Option("--root", help="Another extracted folder, all of whose labelled videos are judged."),
     ] = None,
+    crops: Annotated[
+        str | None,
+        typer.Option(
+            "--crops", help="Judge by cached features of other views than the model's: see `extract --crops`."
+        ),
+    ] = None,
+    crop_fusion: options.CropFusion = "mean",
     cache: options.Cache = config.CACHE_DIR,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Top-1/3/5, mean per-class accuracy, mAP, accuracy of every glimpse, both scores, and the most confused pairs."""
+    """Top-1/3/5, mean per-class accuracy, mAP, accuracy of every glimpse, both scores, and the most confused pairs.
+
+    Several --model are fused, and judged by themselves as well, on the videos that all of them have.
+    """
     set_verbosity(quiet=quiet)
     from rratag.data.labels import parse_columns
 
@@ -63,9 +73,15 @@ def evaluate(
     else:
         from rratag.evaluate.cached import evaluate_model
 
-        folder = model or config.MODELS_DIR / config.MODEL_NAME
         found, judged, missing = evaluate_model(
-            folder, options.absolute(cache), part=on, root=root, labels=labels, columns=names
+            options.models(model),
+            options.absolute(cache),
+            part=on,
+            root=root,
+            labels=labels,
+            columns=names,
+            crops=crops,
+            crop_fusion=crop_fusion,
         )
     if json:
         typer.echo(json_module.dumps({"judged": judged, **found.to_json()}))
@@ -78,7 +94,8 @@ def evaluate(
 def _check_together(context: typer.Context, tags: Path | None, root: Path | None, labels: Path | None) -> None:
     """Refuse options on the command line that would change nothing here."""
     if tags is not None:
-        options.refuse_unused(context, ("model", "root", "on"), "a file of tags is judged as it is")
+        unused = ("model", "root", "on", "crops", "crop_fusion")
+        options.refuse_unused(context, unused, "a file of tags is judged as it is")
     elif root is not None:
         options.refuse_unused(context, ("on",), "with --root all its labelled videos are judged")
     else:
@@ -95,8 +112,9 @@ def _show(found: Evaluation, judged: str) -> None:
     table = [["", "top-1", "top-3", "top-5", "mean per class", "mAP"]]
     for name, score in (("ensemble (Eq. 6)", found.ensemble), ("concatenation (Eq. 4)", found.concatenation)):
         if score is not None:
-            figures = (score.top1, score.top3, score.top5, score.mean_per_class_accuracy, score.mean_average_precision)
-            table.append([name, *(f"{figure:.3f}" for figure in figures)])
+            table.append([name, *_figures(score)])
+    for one in found.models:
+        table.append([f"{printable(one.name)} alone, weight {one.weight:g}", *_figures(one.ensemble)])
     lines(table)
     if found.glimpse_accuracy:
         out.print("glimpses alone: " + " ".join(f"{share:.3f}" for share in found.glimpse_accuracy))
@@ -106,3 +124,8 @@ def _show(found: Evaluation, judged: str) -> None:
         warn(f"{found.num_videos} videos say little: one video is {100 / found.num_videos:.0f} points")
     if found.num_classes_seen < found.num_classes:
         say("tags without a judged video count in no mean")
+
+
+def _figures(score: ScoreMetrics) -> list[str]:
+    figures = (score.top1, score.top3, score.top5, score.mean_per_class_accuracy, score.mean_average_precision)
+    return [f"{figure:.3f}" for figure in figures]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +15,7 @@ from rratag import config
 if TYPE_CHECKING:
     from rratag.features.spec import Spec
     from rratag.model import Model
+    from rratag.tag.fuse import Fusion
     from rratag.tag.rows import About
     from rratag.video.plan import Sampling
 
@@ -131,9 +133,36 @@ GroupBy = Annotated[
         help="Group of a video = what REGEX finds in its id; a group never spans a split.",
     ),
 ]
-ModelPath = Annotated[
-    Path | None,
-    typer.Option("--model", envvar="RRATAG_MODEL", help="Model folder.  [default: .rratag/models/latest]"),
+
+
+def _one_from_variable(context: typer.Context, parameter: typer.CallbackParam, value: list[str]) -> list[str]:
+    """A variable names one model: what it holds is not cut at its spaces, as a list would be."""
+    source = context.get_parameter_source(str(parameter.name))
+    if source is not None and source.name == "ENVIRONMENT":
+        return [os.environ[MODEL_VARIABLE]]
+    return value
+
+
+MODEL_VARIABLE = "RRATAG_MODEL"
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        envvar=MODEL_VARIABLE,
+        metavar="FOLDER[:WEIGHT]",
+        callback=_one_from_variable,
+        help="Model folder; repeat it to fuse models of the same tags, each with its weight (1 by default)."
+        "  [default: .rratag/models/latest]",
+        show_default=False,
+    ),
+]
+CropFusion = Annotated[
+    str,
+    typer.Option(
+        "--crop-fusion",
+        help="Several views of a frame: mean (each view by itself, then the mean of the scores) or joint (one attention"
+        " over all views of all frames).",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
 
@@ -180,7 +209,7 @@ def refuse_unused(context: typer.Context, names: Sequence[str], because: str) ->
 
     for name in names:
         if is_given(context, name):
-            raise UsageError(f"--{name} changes nothing here: {because}")
+            raise UsageError(f"--{name.replace('_', '-')} changes nothing here: {because}")
 
 
 def compression(name: str) -> str:
@@ -215,11 +244,50 @@ def absolute(path: Path) -> Path:
         raise UsageError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def about(model: Model, spec: Spec, top: int, score: str) -> About:
+def models(given: Sequence[str] | None) -> list[tuple[Path, float]]:
+    """Folder and weight of every ``--model``; the one trained last if none is given.
+
+    Raises
+    ------
+    UsageError
+        If a weight is none.
+    """
+    from rratag.tag.fuse import parse_model
+
+    return [parse_model(text) for text in given or ()] or [(config.MODELS_DIR / config.MODEL_NAME, 1.0)]
+
+
+def about(model: Model, spec: Spec, top: int, score: str, crop_fusion: str = "mean") -> About:
     """What all tags of a run have in common."""
     from rratag.tag.writers import About
 
+    words = _words(model)
+    names = {"head": words["head"], "class_names": model.class_names, "info": words["info"]}
+    return About(names, spec.meaning, spec.compute, model.head.config.num_glimpses, top, score, crop_fusion)
+
+
+def about_fusion(fusion: Fusion, top: int, score: str, crop_fusion: str) -> About:
+    """What all tags of a run of several models have in common; of one model as `about`."""
+    streams = fusion.streams
+    specs = [fusion.tagging(number).extraction.stores[0].spec for number in range(len(streams))]
+    first = about(streams[0].model, specs[0], top, score, crop_fusion)
+    if len(streams) == 1:
+        return first
+    described = tuple(
+        {
+            "name": stream.name,
+            "weight": stream.weight,
+            **_words(stream.model),
+            "spec": spec.meaning,
+            "compute": spec.compute,
+            "num_glimpses": stream.model.head.config.num_glimpses,
+        }
+        for stream, spec in zip(streams, specs, strict=True)
+    )
+    return replace(first, num_glimpses=sum(one["num_glimpses"] for one in described), models=described)
+
+
+def _words(model: Model) -> dict[str, Any]:
     # where the training videos lay is nobody's business but this machine's
     info = {name: value for name, value in model.info.items() if name != "roots"}
-    names = {"head": model.head_config.to_json(), "class_names": model.class_names, "info": info}
-    return About(names, spec.meaning, spec.compute, model.head.config.num_glimpses, top, score)
+    return {"head": model.head_config.to_json(), "info": info}

@@ -15,6 +15,8 @@ from rratag.errors import UsageError
 from rratag.records import Receipt
 
 if TYPE_CHECKING:
+    from rratag.features.spec import Spec
+    from rratag.tag.fuse import Fused, Fusion, Stream
     from rratag.tag.predict import Prediction
 
 
@@ -23,15 +25,20 @@ def predict(
     out: Annotated[
         str, typer.Option("--out", help="tags.csv, .json or .jsonl by suffix, or - for CSV on stdout.")
     ] = "tags.csv",
-    model: options.ModelPath = None,
+    model: options.Models = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Rows per video.")] = config.TOP,
     score: Annotated[str, typer.Option("--score", help="ensemble (Eq. 6) or concat (Eq. 4).")] = "ensemble",
     cache: options.Cache = config.CACHE_DIR,
     weights: options.Weights = None,
     crops: Annotated[
         str | None,
-        typer.Option("--crops", help="Other views than the model's: 1, 3, 5, 10, full or squash."),
+        typer.Option(
+            "--crops",
+            help="Other views than the model's: 1, 3, 5, 10, full or squash. Their features are not cached, and a run"
+            " that is stopped begins anew.",
+        ),
     ] = None,
+    crop_fusion: options.CropFusion = "mean",
     frames: Annotated[
         int | None,
         typer.Option("--frames", help="Other frames per video than the model's."),
@@ -54,11 +61,13 @@ def predict(
     """Tag every video of a folder; features that are not cached yet are extracted first.
 
     The file holds one row per video and rank with the score of every glimpse, and when and where the model looked; a
-    video that failed has one row with its status.
+    video that failed has one row with its status. Several --model are fused: the weighted mean of their scores.
     """
     from rratag.features.extract import RunOptions
     from rratag.features.store import FeatureStore
-    from rratag.tag.run import Override, Tagging, model_request
+    from rratag.tag.fuse import Fusion, load_streams
+    from rratag.tag.predict import check_crop_fusion, check_views
+    from rratag.tag.run import Override, model_request
     from rratag.tag.writers import write_tags, writer_for
     from rratag.video.discover import discover
 
@@ -68,31 +77,55 @@ def predict(
     own = frames is None and fps is None and max_frames is None
     override = Override(None if own else options.sampling(frames, fps, max_frames), crops)
     writer_for(out)  # refuse an impossible --out before hours of work
-    from rratag.model import load_model
-
     discovery = discover(paths)
-    loaded = load_model(model or config.MODELS_DIR / config.MODEL_NAME)
-    request = model_request(loaded, weights=weights, decoder=decoder, device=device, precision=precision)
+    streams = load_streams(options.models(model))
+    check_crop_fusion(crop_fusion, [stream.model for stream in streams])
+    requests = [
+        model_request(stream.model, weights=weights, decoder=decoder, device=device, precision=precision)
+        for stream in streams
+    ]
     run_options = RunOptions(workers, batch_size, options.compression(compress), overwrite, retry_failed, download)
-    tagging = Tagging(loaded, discovery, request, FeatureStore(options.absolute(cache)), run_options, override)
-    for _ in track(tagging.extract(), len(discovery.videos) + len(discovery.failures), "predict"):
-        pass
-    used = tagging.extraction.stores[0].spec
-    if override != Override():
-        say(f"looking at crops={used.meaning['crops']}, sampling={used.meaning['sampling']} instead of the model's own")
-    if used.compute != loaded.info.get("compute", used.compute):
-        say(f"features are {_words(used.compute)}; the model was trained on {_words(loaded.info['compute'])}")
-    if loaded.info.get("random_backbone"):
-        say("the model's backbone has random weights: these tags mean nothing")
+    store = FeatureStore(options.absolute(cache))
+    fusion = Fusion(streams, requests, discovery, store, run_options, override, crop_fusion)
+    check_views(crop_fusion, (tagging.extraction.stores[0].spec.meaning for tagging in fusion.taggings))
+    _extract(fusion, len(discovery.videos) + len(discovery.failures))
+    for number, stream in enumerate(streams):
+        used = fusion.tagging(number).extraction.stores[0].spec
+        _tell_features(stream, used, changed=override != Override(), alone=len(streams) == 1)
     report = Report(strict=strict)
-    write_tags(_counted(tagging.predictions(), report), out, options.about(loaded, used, top, score))
+    about = options.about_fusion(fusion, top, score, crop_fusion)
+    write_tags(_counted(fusion.predictions(), report), out, about)
     report.tell()
     if out != "-":
         say(f"wrote {Path(out)}")
     raise typer.Exit(report.exit_code)
 
 
-def _counted(results: Iterable[Prediction | Receipt], report: Report) -> Iterator[Prediction | Receipt]:
+def _extract(fusion: Fusion, total: int) -> None:
+    """Decode what is not cached, once for each kind of features."""
+    count = len(fusion.taggings)
+    for number, tagging in enumerate(fusion.taggings, start=1):
+        if tagging.streams and tagging.extraction.plan.pending:
+            crops = tagging.extraction.request.crops
+            say(f"features of crops={crops} are used once and not cached: a run that is stopped begins anew")
+        label = "predict" if count == 1 else f"predict, features {number} of {count}"
+        for _ in track(tagging.extract(), total, label):
+            pass
+
+
+def _tell_features(stream: Stream, used: Spec, *, changed: bool, alone: bool) -> None:
+    """Say in what the features are not those the model was trained on."""
+    info, which = stream.model.info, "" if alone else f"{stream.name}: "
+    if changed:
+        said = f"looking at crops={used.meaning['crops']}, sampling={used.meaning['sampling']}"
+        say(f"{which}{said} instead of the model's own")
+    if used.compute != info.get("compute", used.compute):
+        say(f"{which}features are {_words(used.compute)}; the model was trained on {_words(info['compute'])}")
+    if info.get("random_backbone"):
+        say(f"{which}the model's backbone has random weights: these tags mean nothing")
+
+
+def _counted(results: Iterable[Prediction | Fused | Receipt], report: Report) -> Iterator[Prediction | Fused | Receipt]:
     """Pass results on, counting what became of each video in the end."""
     for result in results:
         report.add(result if isinstance(result, Receipt) else result.receipt)

@@ -1,7 +1,8 @@
-"""Judge a model by cached features of labelled videos."""
+"""Judge a model, or several fused ones, by cached features of labelled videos."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -9,66 +10,147 @@ from pathlib import Path
 
 from rratag.data.datasets import frames_inside
 from rratag.data.labels import LabelSet, from_csv, from_folders
-from rratag.errors import LabelError, ModelError
-from rratag.evaluate.report import Evaluation, evaluate
+from rratag.errors import LabelError, ModelError, UsageError
+from rratag.evaluate.report import Evaluation, ModelMetrics, evaluate
 from rratag.features.catalog import Catalog, Entry
 from rratag.features.spec import differences, digest
 from rratag.features.store import Features, FeatureStore, JoinedStores, SpecStore
-from rratag.model import LABELS_FILE, Model, load_model
+from rratag.model import LABELS_FILE, Model
 from rratag.records import Instance
-from rratag.tag.predict import Prediction, predict_cached
+from rratag.tag.fuse import Stream, fuse, load_streams
+from rratag.tag.predict import Prediction, check_crop_fusion, check_views, predict_cached
 from rratag.train.run import find_listings
+from rratag.video.views import CROPS
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate_model(
-    folder: Path,
+    folder: Path | Sequence[tuple[Path, float]],
     cache: Path,
     *,
     part: str | None = None,
     root: Path | None = None,
     labels: Path | None = None,
     columns: dict[str, str] | None = None,
+    crops: str | None = None,
+    crop_fusion: str = "mean",
 ) -> tuple[Evaluation, str, list[str]]:
     """Figures of a model folder, which videos they are of, and labelled videos that the cache does not hold.
 
     Parameters
     ----------
+    folder : of the model; or folders and weights of several that are fused (`rratag.tag.fuse`), judged on the videos
+        that stand in this part of the split of each and in the cache for each
     part : "test", "validation", "train" or "all" of the model's own split; None is test, or validation without a test
     root : judge all labelled videos of this extracted folder instead
     labels : label file of `root`; by default the first folder below it is the tag
+    crops : cached features of other views than the model's own
+    crop_fusion : how several views a frame become one score; see `rratag.tag.predict`
 
     Raises
     ------
     ModelError
-        If the model or its labels are missing, or the cached features are not what it takes.
+        If a model or its labels are missing, the cached features are not what it takes, or models differ in their tags.
     LabelError
-        If there is no labelled video to judge.
+        If there is no labelled video to judge, or two models were trained on different labels of a video.
+    UsageError
+        If `crops` or `crop_fusion` is unknown, or `crop_fusion` would change nothing.
     """
-    model, store = load_model(folder), FeatureStore(cache)
-    stores = _stores(model, store)
-    if root is None:
-        found, part = _own_part(folder, model, store, part)
-        judged = f"{part} part of {folder}"
-    else:
-        ids_to_keys = find_listings(store, [root])[0].ids_to_keys()
-        found = LabelSet(from_folders(ids_to_keys)) if labels is None else from_csv(labels, ids_to_keys, columns)
-        judged = str(root)
+    streams = load_streams([(folder, 1.0)] if isinstance(folder, Path) else folder)
+    check_crop_fusion(crop_fusion, [stream.model for stream in streams])
+    store = FeatureStore(cache)
+    stores = [_stores(stream.model, store, crops) for stream in streams]
+    check_views(crop_fusion, (one[0].spec.meaning for one in stores))
+    found, judged = _labelled(streams, store, part, root, labels, columns)
     instances = [one for one in found.instances if one.label is not None]
+    missing = found.missing
+    if len(streams) > 1:
+        everywhere = [one for one in instances if all(JoinedStores(each).has(one.key) for each in stores)]
+        missing = missing + sorted({one.video for one in instances} - {one.video for one in everywhere})
+        instances = everywhere
     if not instances:
-        gone = f"; the cache does not hold {len(found.missing)} labelled ones" if found.missing else ""
+        gone = f"; the cache does not hold {len(missing)} labelled ones" if missing else ""
         raise LabelError(f"{judged}: no labelled video to judge{gone}")
-    judgement = evaluate(predictions(model, stores, instances), [str(one.label) for one in instances])
-    return judgement, judged, found.missing
+    names = [str(one.label) for one in instances]
+    each = [predictions(stream.model, stores[number], instances, crop_fusion) for number, stream in enumerate(streams)]
+    return _judged(streams, each, names), judged, missing
 
 
-def predictions(model: Model, stores: Sequence[SpecStore], instances: Sequence[Instance]) -> list[Prediction]:
+def _judged(streams: Sequence[Stream], each: Sequence[Sequence[Prediction]], names: Sequence[str]) -> Evaluation:
+    """Figures of the models' predictions together, and of each; `each` holds those of one model after the other."""
+    if len(each) == 1:
+        return evaluate(each[0], names)
+    weights = [stream.weight for stream in streams]
+    together = evaluate([fuse(parts, weights) for parts in zip(*each, strict=True)], names)
+    models = [
+        ModelMetrics(stream.name, stream.weight, evaluate(own, names).ensemble)
+        for stream, own in zip(streams, each, strict=True)
+    ]
+    return replace(together, models=models)
+
+
+def predictions(
+    model: Model, stores: Sequence[SpecStore], instances: Sequence[Instance], crop_fusion: str = "mean"
+) -> list[Prediction]:
     """One prediction per instance, in order; of one with bounds, by the cached frames inside them."""
     found: list[Prediction] = []
     for bounds, group in groupby(instances, key=lambda one: (one.start_s, one.end_s)):
         inside = stores if bounds == (None, None) else [_Interval(store, *bounds) for store in stores]
         entries = (_entry(JoinedStores(stores), one) for one in group)
-        found += (result for result in predict_cached(model, inside, entries) if isinstance(result, Prediction))
+        results = predict_cached(model, inside, entries, crop_fusion=crop_fusion)
+        found += (result for result in results if isinstance(result, Prediction))
     return found
+
+
+def _labelled(
+    streams: Sequence[Stream],
+    store: FeatureStore,
+    part: str | None,
+    root: Path | None,
+    labels: Path | None,
+    columns: dict[str, str] | None,
+) -> tuple[LabelSet, str]:
+    """Videos to judge, and what they are called."""
+    if root is not None:
+        ids_to_keys = find_listings(store, [root])[0].ids_to_keys()
+        found = LabelSet(from_folders(ids_to_keys)) if labels is None else from_csv(labels, ids_to_keys, columns)
+        return found, str(root)
+    names = [stream.name for stream in streams]
+    found, part = _own_part(Path(names[0]), streams[0].model, store, part)
+    for stream in streams[1:]:
+        theirs, _ = _own_part(Path(stream.name), stream.model, store, part)
+        found = _common(found, theirs, f"the {part} parts of {names[0]} and {stream.name}")
+    return found, f"{part} part of {' and '.join(names)}"
+
+
+def _common(ours: LabelSet, theirs: LabelSet, what: str) -> LabelSet:
+    """Instances of both parts: a video that one of the models was trained on is no test of the other.
+
+    Raises
+    ------
+    LabelError
+        If there is none, or a label differs.
+    """
+    known: dict[tuple[str, float | None, float | None], set[str | None]] = {}
+    for one in theirs.instances:
+        known.setdefault((one.video, one.start_s, one.end_s), set()).add(one.label)
+    kept = [one for one in ours.instances if (one.video, one.start_s, one.end_s) in known]
+    for one in kept:
+        others = known[one.video, one.start_s, one.end_s]
+        if one.label not in others:
+            other = min(map(str, others))
+            raise LabelError(
+                f"{what}: {one.video} is {one.label!r} in one and {other!r} in the other; train on the same labels"
+            )
+    if ours.instances and not kept:
+        raise LabelError(
+            f"{what} have no video in common; train both with the same --labels (labels.csv of one of them), or give"
+            " --root"
+        )
+    if left_out := len(ours.instances) - len(kept) + len(theirs.instances) - len(kept):
+        logger.warning("%s differ: %d labelled videos are in one alone and not judged", what, left_out)
+    return LabelSet(kept, sorted({*ours.missing, *theirs.missing}))
 
 
 def _entry(stores: JoinedStores, one: Instance) -> Entry:
@@ -88,14 +170,25 @@ class _Interval(SpecStore):
         return self._store.read(key, (inside if frames is None else inside[list(frames)]).tolist())
 
 
-def _stores(model: Model, store: FeatureStore) -> list[SpecStore]:
-    """Specs of the model's meaning."""
-    found = store.with_meaning(digest(model.meaning))
+def _stores(model: Model, store: FeatureStore, crops: str | None) -> list[SpecStore]:
+    """Specs of the model's meaning, or of other views than its own and else the same."""
+    wanted = model.meaning
+    if crops is None or crops == wanted.get("crops"):
+        found = store.with_meaning(digest(wanted))
+    elif crops not in CROPS:
+        raise UsageError(f"unknown --crops {crops!r}; choose from {', '.join(CROPS)}")
+    else:
+        wanted = {**wanted, "crops": crops}
+        # the scale of the views goes with them
+        found = [one for one in store.specs() if one.spec.meaning | {"resize": wanted.get("resize")} == wanted]
     if not found:
         others = store.specs()
-        nearest = min((differences(model.meaning, other.spec.meaning) for other in others), key=len, default=[])
+        nearest = min((differences(wanted, other.spec.meaning) for other in others), key=len, default=[])
         said = f" (nearest: {'; '.join(nearest)})" if nearest else ""
-        raise ModelError(f"{store.cache}: no features of the kind this model takes{said}; extract with its settings")
+        with_crops = f" and --crops {crops}" if crops else ""
+        raise ModelError(
+            f"{store.cache}: no features of the kind this model takes{said}; extract with its settings{with_crops}"
+        )
     return found
 
 

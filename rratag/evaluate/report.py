@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from rratag.evaluate.metrics import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from rratag.tag.predict import Prediction
+    from rratag.tag.predict import Scored
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,22 @@ class ScoreMetrics:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelMetrics:
+    """Figures of one model of a fusion by itself, on the same videos; ``name`` and ``weight`` as given."""
+
+    name: str
+    weight: float
+    ensemble: ScoreMetrics
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """How well a model tags labelled videos.
 
     ``ensemble`` are the figures of Eq. 6, ``concatenation`` of Eq. 4; ``glimpse_accuracy`` is the top-1 accuracy of
     each of the K glimpses by itself; ``confused_pairs`` (by ensemble scores) come most frequent first. ``num_classes``
     counts the model's classes, ``num_classes_seen`` those that the labels hold. ``concatenation`` is None where only
-    the ensemble scores are known.
+    the ensemble scores are known. ``models`` has one entry for each of several fused models.
     """
 
     num_videos: int
@@ -51,18 +60,20 @@ class Evaluation:
     concatenation: ScoreMetrics | None
     glimpse_accuracy: list[float]
     confused_pairs: list[ConfusedPair]
+    models: list[ModelMetrics] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dicts, lists, strings and numbers."""
-        return asdict(self)
+        """Plain dicts, lists, strings and numbers; ``models`` for a fusion alone."""
+        found = asdict(self)
+        return found if self.models else {name: value for name, value in found.items() if name != "models"}
 
 
-def evaluate(predictions: Sequence[Prediction], labels: Sequence[str], top_pairs: int = 10) -> Evaluation:
+def evaluate(predictions: Sequence[Scored], labels: Sequence[str], top_pairs: int = 10) -> Evaluation:
     """Judge predictions by true labels.
 
     Parameters
     ----------
-    predictions : of one model
+    predictions : of one model, or of the same models fused
     labels : the true class name of each, in the same order
     top_pairs : confused pairs to keep
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +14,11 @@ from rratag.evaluate.report import Evaluation, evaluate_scores, numbers
 from rratag.records import Instance
 from rratag.tag.writers import TagRow, read_tags
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 _WHOLE = 1e-3  # how far the scores of all tags may be from 1 after rounding to six digits
+_ROUNDED = 5e-6  # how far a weighted mean of scores of six digits may be from one that was rounded after it
 
 
 def evaluate_tags(path: Path, labels: Path | None = None, columns: dict[str, str] | None = None) -> Evaluation:
@@ -63,5 +68,28 @@ def _evaluate(rows: dict[str, list[TagRow]], instances: list[Instance], class_na
             glimpses[place, :, number[row.label]] = row.glimpses
     truth = numbers([str(one.label) for one in instances], class_names)
     ensemble = glimpses.mean(axis=1)  # Eq. 6; what `score` holds unless the file was made with --score concat
-    concatenation = None if np.abs(scores - ensemble).max() < _WHOLE else scores
-    return evaluate_scores(ensemble, concatenation, glimpses, truth, class_names)
+    if np.abs(scores - ensemble).max() < _WHOLE:
+        return evaluate_scores(ensemble, None, glimpses, truth, class_names)
+    if _is_weighted_mean(scores, glimpses):
+        return evaluate_scores(scores, None, glimpses, truth, class_names)
+    return evaluate_scores(ensemble, scores, glimpses, truth, class_names)
+
+
+def _is_weighted_mean(scores: NDArray[np.float64], glimpses: NDArray[np.float64]) -> bool:
+    """Whether the same weights of the glimpses give all scores: a fusion of models, or glimpses with weights.
+
+    Parameters
+    ----------
+    scores : of shape (B, classes)
+    glimpses : of shape (B, K, classes)
+
+    Notes
+    -----
+    Least squares over all scores. Fewer free equations than twice the glimpses prove nothing.
+    """
+    videos, num_glimpses, num_classes = glimpses.shape
+    if videos * (num_classes - 1) < 2 * num_glimpses:
+        return False
+    known = glimpses.transpose(0, 2, 1).reshape(-1, num_glimpses)
+    weights = np.linalg.lstsq(known, scores.ravel(), rcond=None)[0]
+    return bool(np.abs(known @ weights - scores.ravel()).max() < _ROUNDED)

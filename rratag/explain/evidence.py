@@ -57,12 +57,24 @@ def peak(
     ValueError
         If the shapes do not fit or the attention is negative, not finite or zero everywhere.
     """
+    frame = peak_frame(attention)
+    mass = np.asarray(attention, np.float64)[frame]
+    return frame, to_picture(smallest_box(mass), mass.shape, rectangle)
+
+
+def peak_frame(attention: NDArray[np.floating]) -> int:
+    """Position in [0, T) of the picture with the greatest mass of `attention` (T, h, w), the first among equals.
+
+    Raises
+    ------
+    ValueError
+        If `attention` has another shape.
+    """
     attention = np.asarray(attention, np.float64)
     if attention.ndim != 3 or attention.size == 0:
         raise ValueError(f"attention of shape (T, h, w) expected, got {attention.shape}")
     mass = attention.sum(axis=(1, 2))
-    frame = int(np.argmax(mass >= mass.max() * (1 - _EXACT)))
-    return frame, to_picture(smallest_box(attention[frame]), attention.shape[1:], rectangle)
+    return int(np.argmax(mass >= mass.max() * (1 - _EXACT)))
 
 
 def smallest_box(mass: NDArray[np.floating], share: float = SHARE) -> tuple[int, int, int, int]:

@@ -1,6 +1,7 @@
-"""From cached features to tags: the head over groups of videos, scores of every glimpse, and evidence.
+"""From features to tags: the head over groups of videos, scores of every glimpse, and evidence.
 
-Frames of one view share one softmax of attention; over several views the probabilities are averaged.
+Several views a frame are fused in one of two ways (`CROP_FUSIONS`). ``mean``: the frames of one view share one softmax
+of attention, and the probabilities are averaged over the views. ``joint``: all views of all frames share one softmax.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 
 from rratag.errors import CacheError, DamagedError, ModelError, StoppedError, UsageError
-from rratag.explain.evidence import Evidence, peak
+from rratag.explain.evidence import Evidence, peak, peak_frame
 from rratag.features.store import JoinedStores
 from rratag.head.scores import concatenation_scores, ensemble_scores, glimpse_scores
 from rratag.records import Receipt
@@ -33,65 +34,89 @@ logger = logging.getLogger(__name__)
 SCORES = {"ensemble": "scores", "concat": "concatenation_scores"}
 """``--score``: name on the command line, attribute of `Prediction`."""
 
+CROP_FUSIONS = ("mean", "joint")
+"""``--crop-fusion``: one softmax of attention a view and the mean of the probabilities, or one softmax over all."""
+
 GROUP_BYTES = 128 * 2**20
 """Maps held at once, as float32: videos of equal map shape among them go through the head together."""
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What the model says about one video. K glimpses, V views per frame, T frames.
+class Scored:
+    """Scores of one video, of one model or of several fused ones. K glimpses.
 
     Parameters
     ----------
     receipt : what became of the file; `ok` or `partial`
     class_names : sorted; positions are the class numbers below
-    logits : of shape (V, K, classes)
     glimpse_scores : of shape (K, classes), each glimpse's softmax, mean over views
     scores : of shape (classes,), ensemble scores (Eq. 6), mean over views
     concatenation_scores : of shape (classes,), softmax of the summed logits (Eq. 4), mean over views
-    attention : of shape (K, T), mass on each frame, mean over views; sums to 1 over T
-    time_s : of shape (T,), seconds
-    peak_frames : of shape (V, K), position of the frame that holds the greatest mass
-    peak_boxes : of shape (V, K, 4), the box in it; x0, y0, x1, y1, fractions of the upright full picture
     """
 
     receipt: Receipt
     class_names: Sequence[str]
-    logits: NDArray[np.float32]
     glimpse_scores: NDArray[np.float64]
     scores: NDArray[np.float64]
     concatenation_scores: NDArray[np.float64]
-    attention: NDArray[np.float64]
-    time_s: NDArray[np.float64]
-    peak_frames: NDArray[np.int64]
-    peak_boxes: NDArray[np.float64]
 
     @property
     def video(self) -> str:
         """The video's id."""
         return self.receipt.video
 
+    def ranking(self, score: str = "ensemble") -> list[int]:
+        """Class numbers by falling score (``ensemble`` or ``concat``); equal scores by class number."""
+        return [int(label) for label in np.argsort(-getattr(self, SCORES[score]), kind="stable")]
+
+
+@dataclass(frozen=True)
+class Prediction(Scored):
+    """What one model says about one video. K glimpses, V passes of the head, T frames.
+
+    V is the number of views a frame, each of which is a pass of its own, or 1 where they are fused jointly.
+
+    Parameters
+    ----------
+    logits : of shape (V, K, classes)
+    attention : of shape (K, T), mass on each frame, mean over views; sums to 1 over T
+    time_s : of shape (T,), seconds
+    peak_frames : of shape (V, K), position of the frame that holds the greatest mass
+    peak_boxes : of shape (V, K, 4), the box in it; x0, y0, x1, y1, fractions of the upright full picture
+    peak_views : of shape (V, K), the view of that frame; None where pass v is view v
+    """
+
+    logits: NDArray[np.float32]
+    attention: NDArray[np.float64]
+    time_s: NDArray[np.float64]
+    peak_frames: NDArray[np.int64]
+    peak_boxes: NDArray[np.float64]
+    peak_views: NDArray[np.int64] | None = None
+
     @property
     def frames_used(self) -> int:
         """T, frames the head saw."""
         return len(self.time_s)
 
-    def ranking(self, score: str = "ensemble") -> list[int]:
-        """Class numbers by falling score (``ensemble`` or ``concat``); equal scores by class number."""
-        return [int(label) for label in np.argsort(-getattr(self, SCORES[score]), kind="stable")]
+    @property
+    def parts(self) -> tuple[Prediction, ...]:
+        """Itself alone; of several fused models one each."""
+        return (self,)
 
     def evidence(self, label: int | str) -> Evidence:
         """When and where the model looked for `label` (class number or name).
 
         Of all glimpses the one with the highest score for this label (the first among equals); of its views the one in
         which that glimpse scores the label highest; there the frame with the greatest attention mass, and the smallest
-        box of cells holding half of that frame's mass (`rratag.explain.evidence`).
+        box of cells holding half of that frame's mass (`rratag.explain.evidence`). Where the views are fused jointly,
+        the view of a frame that holds the greatest mass among all views of all frames.
         """
         number = self.class_names.index(label) if isinstance(label, str) else label
         glimpse = int(np.argmax(self.glimpse_scores[:, number]))
-        view = int(np.argmax(_log_softmax(self.logits[:, glimpse])[:, number]))
-        frame = int(self.peak_frames[view, glimpse])
-        x0, y0, x1, y1 = (float(side) for side in self.peak_boxes[view, glimpse])
+        row = int(np.argmax(_log_softmax(self.logits[:, glimpse])[:, number]))
+        view = row if self.peak_views is None else int(self.peak_views[row, glimpse])
+        frame = int(self.peak_frames[row, glimpse])
+        x0, y0, x1, y1 = (float(side) for side in self.peak_boxes[row, glimpse])
         return Evidence(glimpse, view, frame, float(self.time_s[frame]), (x0, y0, x1, y1))
 
 
@@ -100,6 +125,7 @@ def predict_cached(
     store: SpecStore | Sequence[SpecStore],
     entries: Iterable[Entry],
     again: Callable[[Entry], Entry] | None = None,
+    crop_fusion: str = "mean",
 ) -> Iterator[Prediction | Receipt]:
     """Tag videos from the cache.
 
@@ -110,6 +136,7 @@ def predict_cached(
         meaning are asked in turn
     entries : of a listing, in any order
     again : called with an entry whose features are damaged or gone, extracts them again; None raises instead
+    crop_fusion : one of `CROP_FUSIONS`
 
     Returns
     -------
@@ -135,14 +162,14 @@ def predict_cached(
         if isinstance(item, _Loaded):
             size = item.features.maps.size * 4
             if held and held + size > GROUP_BYTES:
-                yield from _flush(model, rule, waiting)
+                yield from _flush(model, rule, waiting, crop_fusion)
                 waiting, held = [], 0
             held += size
         waiting.append(item)
         if not held:
-            yield from _flush(model, rule, waiting)
+            yield from _flush(model, rule, waiting, crop_fusion)
             waiting = []
-    yield from _flush(model, rule, waiting)
+    yield from _flush(model, rule, waiting, crop_fusion)
 
 
 @dataclass(frozen=True)
@@ -167,7 +194,9 @@ def _load(store: JoinedStores, entry: Entry, again: Callable[[Entry], Entry] | N
             return Receipt(entry.id, "unreadable", "corrupt", f"its cached features, not the video: {problem}")
 
 
-def _flush(model: Model, rule: ViewRule, waiting: list[Receipt | _Loaded]) -> Iterator[Prediction | Receipt]:
+def _flush(
+    model: Model, rule: ViewRule, waiting: list[Receipt | _Loaded], crop_fusion: str
+) -> Iterator[Prediction | Receipt]:
     """Run the head once per map shape; hand results back in order."""
     groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for position, item in enumerate(waiting):
@@ -176,7 +205,7 @@ def _flush(model: Model, rule: ViewRule, waiting: list[Receipt | _Loaded]) -> It
     done: dict[int, Prediction] = {}
     for positions in groups.values():
         loaded = [item for item in (waiting[position] for position in positions) if isinstance(item, _Loaded)]
-        done.update(zip(positions, _predict_group(model, rule, loaded), strict=True))
+        done.update(zip(positions, _predict_group(model, rule, loaded, crop_fusion), strict=True))
     for position, item in enumerate(waiting):
         yield item if isinstance(item, Receipt) else done[position]
 
@@ -197,9 +226,45 @@ def view_rule(meaning: dict[str, Any]) -> ViewRule:
         raise CacheError(f"the features do not say how they see a picture ({error}); extract again") from error
 
 
-def _predict_group(model: Model, rule: ViewRule, videos: list[_Loaded]) -> list[Prediction]:
+def predict_features(
+    model: Model, meaning: dict[str, Any], receipt: Receipt, features: Features, crop_fusion: str = "mean"
+) -> Prediction:
+    """Tag one video from features in memory; `meaning` is theirs. Errors as of `predict_cached`."""
+    (found,) = _predict_group(model, view_rule(meaning), [_Loaded(receipt, features)], crop_fusion)
+    return found
+
+
+def check_crop_fusion(name: str, models: Sequence[Model]) -> None:
+    """Refuse a way to fuse views that is unknown, or that a head cannot take.
+
+    Raises
+    ------
+    UsageError
+        If so.
+    """
+    if name not in CROP_FUSIONS:
+        raise UsageError(f"unknown --crop-fusion {name!r}; choose from {', '.join(CROP_FUSIONS)}")
+    if name == "joint" and any(model.head_config.kind == "single-frame" for model in models):
+        raise UsageError("--crop-fusion joint: a single-frame head looks at one picture alone; use mean")
+
+
+def check_views(crop_fusion: str, meanings: Iterable[dict[str, Any]]) -> None:
+    """Refuse a way to fuse views where no features have several; `meanings` are theirs.
+
+    Raises
+    ------
+    UsageError
+        If so.
+    """
+    if crop_fusion != "mean" and all(view_rule(meaning).num_views == 1 for meaning in meanings):
+        raise UsageError(
+            f"--crop-fusion {crop_fusion} changes nothing here: a frame has one view; give --crops 3, 5 or 10"
+        )
+
+
+def _predict_group(model: Model, rule: ViewRule, videos: list[_Loaded], crop_fusion: str) -> list[Prediction]:
     """Predictions for videos of equal (T, V, h, w, C)."""
-    frames, views, height, width, channels = videos[0].features.maps.shape
+    _, views, height, width, channels = videos[0].features.maps.shape
     if channels != model.head_config.channels:
         raise ModelError(
             f"{videos[0].receipt.video}: features have {channels} channels, the model takes"
@@ -207,15 +272,19 @@ def _predict_group(model: Model, rule: ViewRule, videos: list[_Loaded]) -> list[
         )
     device = next(model.head.parameters()).device
     maps = torch.from_numpy(np.stack([video.features.maps for video in videos]))  # [B,T,V,h,w,C] float16
+    passes = 1 if crop_fusion == "joint" else views
     with torch.inference_mode():
-        maps = maps.to(device).float().transpose(1, 2).reshape(-1, frames, height, width, channels)  # [B*V,T,h,w,C]
-        output = model.head(maps)
+        maps = maps.to(device).float()
+        if passes > 1:
+            maps = maps.transpose(1, 2)  # [B,V,T,h,w,C]
+        # a pass takes the frames of one view, or all views of all frames: [B*V,T,h,w,C] or [B,T*V,h,w,C]
+        output = model.head(maps.reshape(len(videos) * passes, -1, height, width, channels))
         logits = output.logits.float()
-        per_glimpse = _by_view(glimpse_scores(logits), views)  # [B,V,K,classes]
-        ensemble = _by_view(ensemble_scores(logits, output.weights), views).mean(axis=1)
-        concatenation = _by_view(concatenation_scores(logits), views).mean(axis=1)
-        attention = _by_view(output.attention, views)  # [B,V,K,T,h,w]
-    all_logits = _by_view(logits, views)
+        per_glimpse = _by_pass(glimpse_scores(logits), passes)  # [B,P,K,classes]
+        ensemble = _by_pass(ensemble_scores(logits, output.weights), passes).mean(axis=1)
+        concatenation = _by_pass(concatenation_scores(logits), passes).mean(axis=1)
+        attention = _by_pass(output.attention, passes)  # [B,P,K,T,h,w]; [B,1,K,T*V,h,w] if joint
+    all_logits = _by_pass(logits, passes)
     return [
         _prediction(
             model, rule, video, all_logits[row], per_glimpse[row], ensemble[row], concatenation[row], attention[row]
@@ -234,18 +303,24 @@ def _prediction(
     concatenation: NDArray[np.float64],
     attention: NDArray[np.float64],
 ) -> Prediction:
-    """One video's prediction; `logits`, `per_glimpse` [V,K,classes], `attention` [V,K,T,h,w]."""
+    """One video's prediction; `logits`, `per_glimpse` [P,K,classes], `attention` [P,K,T*V/P,h,w]."""
     if not np.isfinite(logits).all():
         raise ModelError(
             f"{video.receipt.video}: the model's scores are not finite; its weights or features are damaged"
         )
-    views, glimpses = logits.shape[:2]
+    passes, glimpses = logits.shape[:2]
+    frames = len(video.features.time_s)
     rectangles = rule.rectangles(video.receipt.width, video.receipt.height)  # [V,4]
-    frames = np.zeros((views, glimpses), np.int64)
-    boxes = np.zeros((views, glimpses, 4))
-    for view in range(views):
+    peaks = np.zeros((2, passes, glimpses), np.int64)  # frame and view
+    boxes = np.zeros((passes, glimpses, 4))
+    joint = passes < len(rectangles)
+    for row in range(passes):
         for glimpse in range(glimpses):
-            frames[view, glimpse], boxes[view, glimpse] = peak(attention[view, glimpse], rectangles[view])
+            place = peak_frame(attention[row, glimpse])
+            frame, view = divmod(place, len(rectangles)) if joint else (place, row)
+            peaks[:, row, glimpse] = frame, view
+            _, boxes[row, glimpse] = peak(attention[row, glimpse, place : place + 1], rectangles[view])
+    by_frame = attention.sum(axis=(3, 4)).reshape(passes, glimpses, frames, -1).sum(axis=-1)
     return Prediction(
         receipt=video.receipt,
         class_names=model.class_names,
@@ -253,16 +328,17 @@ def _prediction(
         glimpse_scores=per_glimpse.mean(axis=0),
         scores=ensemble,
         concatenation_scores=concatenation,
-        attention=attention.sum(axis=(3, 4)).mean(axis=0),
+        attention=by_frame.mean(axis=0),
         time_s=video.features.time_s,
-        peak_frames=frames,
+        peak_frames=peaks[0],
         peak_boxes=boxes,
+        peak_views=peaks[1] if joint else None,
     )
 
 
-def _by_view(values: torch.Tensor, views: int) -> NDArray[np.float64]:
-    """(B*V, ...) -> (B, V, ...) in float64 on the host."""
-    return values.double().reshape(-1, views, *values.shape[1:]).cpu().numpy()
+def _by_pass(values: torch.Tensor, passes: int) -> NDArray[np.float64]:
+    """(B*P, ...) -> (B, P, ...) in float64 on the host."""
+    return values.double().reshape(-1, passes, *values.shape[1:]).cpu().numpy()
 
 
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rratag.records import Receipt
 
 if TYPE_CHECKING:
+    from rratag.tag.fuse import Fused
     from rratag.tag.predict import Prediction
 
 Box: TypeAlias = tuple[float, float, float, float]
@@ -40,7 +41,9 @@ class About:
     """What all tags of a file have in common; the head of ``.json`` and ``.jsonl``.
 
     ``model``, ``spec`` (the features' meaning) and ``compute`` are JSON objects; ``num_glimpses`` is K; ``top`` rows
-    per video; ``score`` is what ranks them, ``ensemble`` (Eq. 6) or ``concat`` (Eq. 4).
+    per video; ``score`` is what ranks them, ``ensemble`` (Eq. 6) or ``concat`` (Eq. 4); ``crop_fusion`` how several
+    views a frame became one score. Of several fused models ``models`` names each with its weight, in order,
+    ``num_glimpses`` counts those of all, and ``model``, ``spec`` and ``compute`` are the first one's.
     """
 
     model: dict[str, Any]
@@ -49,18 +52,21 @@ class About:
     num_glimpses: int
     top: int
     score: str = "ensemble"
+    crop_fusion: str = "mean"
+    models: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
 class Tagged:
-    """One video on its way into a file: its rows, and what only JSON holds."""
+    """One video on its way into a file: its rows, and what only JSON holds; ``models`` is empty but for a fusion."""
 
     rows: list[TagRow]
     glimpses: list[dict[str, Any]]
     time_s: list[float]
+    models: list[dict[str, Any]] = field(default_factory=list)
 
 
-def tagged(result: Prediction | Receipt, about: About) -> Tagged:
+def tagged(result: Prediction | Fused | Receipt, about: About) -> Tagged:
     """The rows of one result, rounded as every format writes them."""
     if isinstance(result, Receipt):
         row = TagRow(result.video, result.status, result.reason, message=result.message)
@@ -89,7 +95,30 @@ def tagged(result: Prediction | Receipt, about: About) -> Tagged:
                 receipt.message,
             )
         )
-    return Tagged(rows, _glimpses(result, about.top), [_rounded(time, 3) for time in result.time_s])
+    parts = result.parts
+    if len(parts) == 1:
+        return Tagged(rows, _glimpses(parts[0], about.top), _times(parts[0]))
+    glimpses = [
+        {"model": number, **glimpse} for number, part in enumerate(parts) for glimpse in _glimpses(part, about.top)
+    ]
+    return Tagged(rows, glimpses, _times(parts[0]), [_part(part, about) for part in parts])
+
+
+def _part(part: Prediction, about: About) -> dict[str, Any]:
+    """What one model of a fusion says by itself."""
+    scores = part.concatenation_scores if about.score == "concat" else part.scores
+    return {
+        "tags": [
+            {"label": part.class_names[label], "score": _rounded(scores[label], 6)}
+            for label in part.ranking(about.score)[: about.top]
+        ],
+        "frames_used": part.frames_used,
+        "time_s": _times(part),
+    }
+
+
+def _times(part: Prediction) -> list[float]:
+    return [_rounded(time, 3) for time in part.time_s]
 
 
 def _glimpses(result: Prediction, top: int) -> list[dict[str, Any]]:

@@ -13,7 +13,8 @@ from rratag.features.catalog import Entry
 from rratag.features.extract import Extraction, RunOptions
 from rratag.features.request import Request
 from rratag.features.spec import differences
-from rratag.features.store import FeatureStore
+from rratag.features.store import Features, FeatureStore
+from rratag.features.stream import Streaming
 from rratag.records import Receipt
 from rratag.video.discover import Discovery, discover
 from rratag.video.plan import Sampling
@@ -39,24 +40,35 @@ class Tagging:
 
     Parameters
     ----------
+    model : or several that take the same features, so that each video is decoded once
     request : the model's own, possibly with other weights file, decoder, device; see `model_request`
+    crop_fusion : how several views a frame become one score; see `rratag.tag.predict`
 
     Raises
     ------
     ModelError
         If the features that `request` leads to do not mean what the model was trained on.
+
+    Notes
+    -----
+    Views other than the model's own are many and wanted once: their features stream through the head and are not
+    cached. What waits for `predictions` then are the scores of each video.
     """
 
     def __init__(
         self,
-        model: Model,
+        model: Model | Sequence[Model],
         discovery: Discovery,
         request: Request,
         store: FeatureStore,
         options: RunOptions,
         override: Override | None = None,
+        crop_fusion: str = "mean",
     ) -> None:
-        self.model = model
+        self.models = list(model) if isinstance(model, Sequence) else [model]
+        self.model = model = self.models[0]
+        self.crop_fusion = crop_fusion
+        self._streamed: dict[str, list[Prediction]] = {}
         override = override or Override()
         changed = replace(
             request,
@@ -76,7 +88,8 @@ class Tagging:
                     " give the same --weights, or train again"
                 )
 
-        self.extraction = Extraction(
+        kind = Extraction if changed.crops == request.crops else Streaming
+        self.extraction = kind(
             discovery,
             changed,
             store,
@@ -86,19 +99,48 @@ class Tagging:
             check=check,
         )
 
-    def extract(self) -> Iterator[Receipt]:
-        """Make sure that every video's features are there: one receipt per candidate."""
-        return self.extraction.run()
+    @property
+    def streams(self) -> bool:
+        """Whether features are used once and not cached."""
+        return isinstance(self.extraction, Streaming)
 
-    def predictions(self) -> Iterator[Prediction | Receipt]:
-        """Tag what `extract` found, sorted by id: one result per candidate.
+    def extract(self) -> Iterator[Receipt]:
+        """Make sure that every video's features are there, or were tagged: one receipt per candidate."""
+        if not isinstance(self.extraction, Streaming):
+            yield from self.extraction.run()
+            return
+        for entry, features in self.extraction.stream():
+            if features is not None:
+                self._streamed[entry.id] = self._tagged(entry, features)
+            yield entry.receipt
+
+    def _tagged(self, entry: Entry, features: Features) -> list[Prediction]:
+        from rratag.tag.predict import predict_features
+
+        meaning = self.extraction.stores[0].spec.meaning
+        return [predict_features(model, meaning, entry.receipt, features, self.crop_fusion) for model in self.models]
+
+    def predictions(self, number: int = 0) -> Iterator[Prediction | Receipt]:
+        """Tag what `extract` found, sorted by id: one result per candidate, by the model of this number.
 
         A video whose cached features are damaged is extracted again on the way, so its receipt may be another.
         """
         from rratag.tag.predict import predict_cached
 
-        yield from predict_cached(self.model, self.extraction.stores, self.entries(), self.extraction.again)
+        entries = self.entries()
+        cached = predict_cached(
+            self.models[number],
+            self.extraction.stores,
+            (entry for entry in entries if not self._is_streamed(entry)),
+            self.extraction.again,
+            self.crop_fusion,
+        )
+        for entry in entries:
+            yield self._streamed[entry.id][number] if self._is_streamed(entry) else next(cached)
         self.extraction.finish()
+
+    def _is_streamed(self, entry: Entry) -> bool:
+        return entry.receipt.usable and entry.id in self._streamed
 
     def entries(self) -> Sequence[Entry]:
         """Candidates of the run, sorted by id."""

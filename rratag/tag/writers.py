@@ -28,6 +28,7 @@ from rratag.tag.rows import About, Tagged, TagRow, tagged
 from rratag.untrusted import shown
 
 if TYPE_CHECKING:
+    from rratag.tag.fuse import Fused
     from rratag.tag.predict import Prediction
 
 __all__ = ["WRITERS", "About", "TagRow", "Writer", "read_tags", "write_report", "write_tags", "writer_for"]
@@ -82,7 +83,7 @@ def check_place(path: Path, option: str) -> None:
         raise UsageError(f"{path}: folder {path.parent} cannot be written; give another {option}")
 
 
-def write_tags(results: Iterable[Prediction | Receipt], out: str | Path, about: About) -> None:
+def write_tags(results: Iterable[Prediction | Fused | Receipt], out: str | Path, about: About) -> None:
     """Write all results at once, or nothing: temporary file, fsync, rename.
 
     Parameters
@@ -336,6 +337,8 @@ def _head(about: About) -> dict[str, Any]:
         "num_glimpses": about.num_glimpses,
         "top": about.top,
         "score": about.score,
+        **({} if about.crop_fusion == "mean" else {"crop_fusion": about.crop_fusion}),
+        **({"models": _escaped(about.models)} if about.models else {}),
     }
 
 
@@ -357,12 +360,15 @@ def _record(video: Tagged) -> dict[str, Any]:
             for row in video.rows
             if row.rank is not None
         ],
-        "glimpses": [
-            {**glimpse, "tags": [{**tag, "label": escape(tag["label"])} for tag in glimpse["tags"]]}
-            for glimpse in video.glimpses
-        ],
+        "glimpses": [_with_labels(glimpse) for glimpse in video.glimpses],
         "time_s": video.time_s,
+        **({"models": [_with_labels(model) for model in video.models]} if video.models else {}),
     }
+
+
+def _with_labels(part: dict[str, Any]) -> dict[str, Any]:
+    """A glimpse or model with the labels of its tags as a file holds them."""
+    return {**part, "tags": [{**tag, "label": escape(tag["label"])} for tag in part["tags"]]}
 
 
 def _json_begin(about: About) -> str:

@@ -109,3 +109,28 @@ def test_rows_that_would_judge_wrongly_are_one_line(tmp_path: Path, old: str, ne
     with pytest.raises(RratagError, match=rf"tags\.csv: not a tags file of rratag \(video .*{words}") as caught:
         evaluate_tags(path)
     assert "\n" not in str(caught.value)
+
+
+def with_scores(path: Path, scores: Mapping[str, Sequence[float]]) -> Path:
+    """The file of SCORES with other final scores, as weights of the glimpses or ``--score concat`` give them."""
+    lines = [HEADER]
+    for video, glimpses in SCORES.items():
+        for rank, label in enumerate(np.argsort(-np.array(scores[video]), kind="stable"), 1):
+            each = ",".join(f"{glimpse[label]:.6f}" for glimpse in glimpses)
+            lines.append(f"{video},ok,,{rank},{NAMES[label]},{scores[video][label]:.6f},{each},0.1,,5,\n")
+    path.write_text("".join(lines))
+    return path
+
+
+def test_scores_that_are_a_weighted_mean_of_the_glimpses_are_ensemble_scores(tmp_path: Path) -> None:
+    weighted = {video: np.average(glimpses, axis=0, weights=[0.9, 0.1]) for video, glimpses in SCORES.items()}
+    found = evaluate_tags(with_scores(tmp_path / "tags.csv", weighted))
+    assert found.concatenation is None
+    assert found.ensemble.top1 == 0.5  # as the first glimpse alone; 0.75 by the plain mean
+
+
+def test_scores_that_are_none_are_concatenation_scores(tmp_path: Path) -> None:
+    products = {video: np.prod(glimpses, axis=0) for video, glimpses in SCORES.items()}
+    found = evaluate_tags(with_scores(tmp_path / "tags.csv", {one: row / row.sum() for one, row in products.items()}))
+    assert found.concatenation is not None
+    assert found.ensemble.top1 == 0.75
