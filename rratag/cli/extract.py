@@ -24,6 +24,7 @@ def extract(
     frames: options.Frames = None,
     fps: options.Fps = None,
     max_frames: options.MaxFrames = None,
+    modality: options.Modality = config.MODALITY,
     decoder: options.Decoder = config.DECODER,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -50,9 +51,8 @@ def extract(
     from rratag.video.discover import discover
 
     set_verbosity(quiet=quiet, verbose=verbose)
-    request = Request(
-        backbone, weights, input_size, crops, options.sampling(frames, fps, max_frames), decoder, device, precision
-    )
+    sampling = options.sampling(frames, fps, max_frames)
+    request = Request(backbone, weights, input_size, crops, sampling, decoder, device, precision, modality)
     run_options = RunOptions(workers, batch_size, options.compression(compress), overwrite, retry_failed, download)
     if report is not None:
         check_place(report, "--report")

@@ -61,6 +61,12 @@ Crops = Annotated[
         help="Views of a frame: 1 (centre), 3, 5, 10, full (whole, aspect kept) or squash (whole, square).",
     ),
 ]
+Modality = Annotated[
+    str,
+    typer.Option(
+        "--modality", help="What the CNN sees: rgb, or flow (TV-L1 optical flow; slow, see --dry-run; needs OpenCV)."
+    ),
+]
 Frames = Annotated[
     int | None,
     typer.Option("--frames", help=f"Frames per video, the middles of equal time slices.  [default: {config.FRAMES}]"),

@@ -24,8 +24,9 @@ from rratag.features.plan import RETRIED, Plan, make_plan, open_stores, receipt_
 from rratag.features.request import Request
 from rratag.features.spec import digest
 from rratag.features.store import KEY_DIGITS, Features, FeatureStore, SpecStore, file_image
-from rratag.records import Receipt, Video
+from rratag.records import FLOW, Receipt, Video
 from rratag.video.discover import Discovery
+from rratag.video.flow import check_opencv
 from rratag.video.pool import Decoded, DecodePool, PoolOptions
 from rratag.video.views import scaled
 
@@ -67,7 +68,7 @@ class Network:
 
         Parameters
         ----------
-        images : of shape (B, H, W, 3)
+        images : of shape (B, H, W, 3), or 10 for optical flow
 
         Returns
         -------
@@ -105,8 +106,10 @@ def load_network(request: Request, *, download: bool = False) -> Network:
     Raises
     ------
     UsageError
-        If CUDA is asked for and not there, or half precision without it.
+        If CUDA is asked for and not there, or half precision without it, or optical flow without OpenCV.
     """
+    if request.modality == FLOW:
+        check_opencv()
     import torch
 
     from rratag.features import backbones
@@ -119,7 +122,11 @@ def load_network(request: Request, *, download: bool = False) -> Network:
     if precision == "auto":
         precision = "fp16" if device.type == "cuda" else "fp32"
     backbone = backbones.load(
-        request.backbone, weights=request.weights, input_size=request.input_size, download=download
+        request.backbone,
+        weights=request.weights,
+        input_size=request.input_size,
+        download=download,
+        modality=request.modality,
     )
     dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
     return Network(backbone.to(device, dtype), device, precision)
@@ -156,7 +163,7 @@ class Extraction:
         self.catalog = Catalog(store.cache)
         self._network: Network | None = None
         self._healed = False
-        self._memo: dict[str, Any] = {}  # stays empty until it is known which spec the request leads to
+        self._memo: dict[str, Any] = dict(request.marks())  # until it is known which spec the request leads to
         self.stores: list[SpecStore] = []
         self.stores += self._known_stores() if meaning is None else store.with_meaning(digest(meaning))
         if not self.stores:
@@ -280,7 +287,7 @@ class Extraction:
         # even if all features were computed otherwise (GPU, CPU): the listing names this spec
         spec = self.store.create_spec(self.stores[0].spec)
         root = self.discovery.root.resolve()
-        before = self.catalog.find(root, self.command)
+        before = self.catalog.find(root, self.command, modality=self.request.modality)
         # what is known of the whole root by other settings is not given up for a part of it
         aside = not self.discovery.is_whole and before is not None and before.spec != spec.folder.name
         entries = [one for one in self.entries if one.receipt.reason != "duplicate_path"]
@@ -344,6 +351,7 @@ class _Pipeline:
         self.stores = extraction.stores
         self.rule = extraction.request.view_rule(self.network.backbone)
         self.sampling, self.decoder = extraction.request.sampling, extraction.request.decoder
+        self.flow = self.rule if extraction.request.modality == FLOW else None
         self.waiting: dict[tuple[int, ...], _Batch] = {}
         self.finished: list[Future[Entry]] = []
 
@@ -352,7 +360,7 @@ class _Pipeline:
         pool_options = PoolOptions(workers=workers, decoder=self.decoder, deadline_s=self.options.deadline_s)
         with (
             ThreadPoolExecutor(1, "rratag-writer") as self.writer,
-            DecodePool(pool_options, self.sampling, self.rule.prepare, self._is_known) as pool,
+            DecodePool(pool_options, self.sampling, self._views, self._is_known, self.flow) as pool,
         ):
             for decoded in pool.run(self._noting(plan.pending)):
                 noted = self.noted.pop(decoded.video.id)
@@ -364,6 +372,9 @@ class _Pipeline:
             for shape in list(self.waiting):
                 self._forward(shape)
             yield from self._written(wait=True)
+
+    def _views(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return self.rule.cut(image) if self.flow else self.rule.prepare(image)
 
     def _is_known(self, sha256: str) -> bool:
         if self.options.overwrite:
@@ -449,7 +460,9 @@ def estimate(extraction: Extraction, *, samples: int = 3) -> tuple[float, float]
         sizes.append(len(file_image(features, {}, extraction.options.compression)))
         return Entry(0, 0, "", job.decoded.receipt)
 
-    extraction.network.maps(np.zeros((1, 64, 64, 3), np.uint8))  # the first pass also sets the network up
+    extraction.network.maps(
+        np.zeros((1, 64, 64, extraction.network.backbone.in_channels), np.uint8)
+    )  # the first pass also sets the network up
     start = time.monotonic()
     for _ in _Pipeline(extraction, measure, keep_failures=False).run(tried):
         pass

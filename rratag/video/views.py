@@ -104,14 +104,22 @@ class ViewRule:
         Antialiased resize in uint8 over channels-last memory: 4-6 times faster than PIL and the same rounding.
         """
         height, width = self.resized(image.shape[0], image.shape[1])
-        resized: NDArray[np.uint8] = scaled(image[None], height, width, self.interpolation)[0]  # [h',w',3]
+        return self.cut(scaled(image[None], height, width, self.interpolation)[0])
+
+    def cut(self, resized: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Crop what is resized already: a picture of shape (h', w', 3), or optical flow of shape (h', w', 10).
+
+        Returns
+        -------
+        Of shape (V, h, w, 3 or 10); its memory is its own.
+        """
         if not self.crops.isdigit():
             return resized[None].copy()
         side = self.input_size
-        views = np.empty((self.num_views, side, side, 3), np.uint8)
-        for view, (top, left, mirrored) in zip(views, self.offsets(height, width), strict=True):
+        views = np.empty((self.num_views, side, side, resized.shape[2]), np.uint8)
+        for view, (top, left, turned) in zip(views, self.offsets(*resized.shape[:2]), strict=True):
             crop = resized[top : top + side, left : left + side]
-            view[:] = crop[:, ::-1] if mirrored else crop
+            view[:] = mirrored(crop) if turned else crop
         return views
 
     def rectangles(self, width: int, height: int) -> NDArray[np.float64]:
@@ -144,6 +152,17 @@ class ViewRule:
             "resize": None if self.crops == "squash" else self.resize,
             "interpolation": f"{self.interpolation}, antialiased uint8",
         }
+
+
+def mirrored(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Mirror image, left and right, of a picture (H, W, 3) or of optical flow (H, W, 10).
+
+    In the latter motion to the right, the even channels, becomes motion to the left: 255 - value, as TSN does.
+    """
+    turned = image[:, ::-1].copy()
+    if image.shape[2] != 3:
+        turned[:, :, ::2] = 255 - turned[:, :, ::2]
+    return turned
 
 
 def scaled(images: NDArray[np.uint8], height: int, width: int, interpolation: str) -> NDArray[np.uint8]:
