@@ -85,4 +85,5 @@ def _tell_estimate(extraction: Extraction) -> None:
     typer.echo(f"known       {len(plan.done)}")
     typer.echo(f"to extract  {len(plan.pending)}")
     typer.echo(f"disk        about {size / 2**20:.0f} MiB")
-    typer.echo(f"time        about {seconds:.0f} s (from {min(3, len(plan.pending))} videos tried here)")
+    hours = f" = {seconds / 3600:.1f} h" if seconds >= 3600 else ""
+    typer.echo(f"time        about {seconds:.0f} s{hours} (from {min(3, len(plan.pending))} videos tried here)")

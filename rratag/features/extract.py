@@ -18,6 +18,7 @@ import numpy as np
 
 from rratag import files
 from rratag.errors import RratagError, StoppedError, UsageError
+from rratag.features import flow_cost
 from rratag.features.catalog import Catalog, Entry, Listing
 from rratag.features.failures import keep_failure, read_failure
 from rratag.features.plan import RETRIED, Plan, make_plan, open_stores, receipt_of
@@ -445,7 +446,8 @@ def estimate(extraction: Extraction, *, samples: int = 3) -> tuple[float, float]
 
     Returns
     -------
-    Bytes on disk and seconds of wall time, scaled from `samples` pending videos spread over the list.
+    Bytes on disk and seconds of wall time, scaled from `samples` pending videos spread over the list; of optical flow
+    only a few stacks of each are tried.
     """
     pending = extraction.plan.pending
     if not pending:
@@ -453,18 +455,24 @@ def estimate(extraction: Extraction, *, samples: int = 3) -> tuple[float, float]
     positions = np.unique(np.linspace(0, len(pending) - 1, min(samples, len(pending))).round().astype(int))
     tried = replace(extraction.plan, pending=[pending[i] for i in positions])
     sizes: list[int] = []
+    decoded: list[Decoded[NDArray[np.uint8]]] = []
 
     def measure(job: _Job) -> Entry:
         assert job.maps is not None
         features = Features(job.maps, job.decoded.time_s, job.decoded.frame_index)
         sizes.append(len(file_image(features, {}, extraction.options.compression)))
+        decoded.append(job.decoded)
         return Entry(0, 0, "", job.decoded.receipt)
 
-    extraction.network.maps(
-        np.zeros((1, 64, 64, extraction.network.backbone.in_channels), np.uint8)
-    )  # the first pass also sets the network up
+    # the first pass also sets the network up
+    extraction.network.maps(np.zeros((1, 64, 64, extraction.network.backbone.in_channels), np.uint8))
+    pipeline = _Pipeline(extraction, measure, keep_failures=False)
+    if pipeline.flow:
+        pipeline.sampling = flow_cost.TRIED
     start = time.monotonic()
-    for _ in _Pipeline(extraction, measure, keep_failures=False).run(tried):
+    for _ in pipeline.run(tried):
         pass
     share = len(pending) / len(positions)
+    if pipeline.flow:
+        return flow_cost.whole_cost(decoded, sum(sizes), extraction.request.sampling, share, extraction.options.workers)
     return sum(sizes) * share, (time.monotonic() - start) * share
