@@ -223,9 +223,10 @@ def load(
     backbone.network.eval().requires_grad_(False)
     backbone.preprocessing = backbone.preprocessing.at(input_size)
     backbone.to(torch.device("cpu"), torch.float32)
+    backbone = _measure(backbone)
     if modality == FLOW:
         _take_flow(backbone)
-    return _checked_and_folded(_measure(backbone))
+    return _checked_and_folded(backbone)
 
 
 def _take_flow(backbone: Backbone) -> None:
@@ -263,7 +264,7 @@ def _measure(backbone: Backbone) -> Backbone:
     side = backbone.preprocessing.input_size
     try:
         with torch.inference_mode():
-            maps = backbone.features(torch.zeros(1, side, side, backbone.in_channels, dtype=torch.uint8))
+            maps = backbone.features(torch.zeros(1, side, side, 3, dtype=torch.uint8))
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(f"--backbone {backbone.name} does not take pictures of {side}x{side}: {reason}") from error

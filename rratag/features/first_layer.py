@@ -22,7 +22,7 @@ def widen(network: nn.Module, features: object, images: Tensor, channels: int) -
     Raises
     ------
     ValueError
-        If there is none that mixes the colours.
+        If there is none that mixes the colours, or they are not all that takes the picture.
 
     Notes
     -----
@@ -51,4 +51,9 @@ def widen(network: nn.Module, features: object, images: Tensor, channels: int) -
         kernel = one.weight.detach().mean(dim=1, keepdim=True).repeat(1, channels, 1, 1)
         one.weight = nn.Parameter(kernel, requires_grad=False)
         one.in_channels = channels
+    try:
+        with torch.inference_mode():
+            features(network, images[:, :1].expand(-1, channels, -1, -1))
+    except RuntimeError as error:
+        raise ValueError("more than its first convolution takes the three colours") from error
     return len(found)

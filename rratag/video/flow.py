@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def check_opencv() -> None:
         If there is none.
     """
     try:
-        cv2 = _opencv()
+        cv2: Any = importlib.import_module("cv2")
     except ImportError as error:
         raise UsageError(f"--modality flow needs OpenCV, which cannot be loaded ({error}); {_WAY_OUT}") from error
     if not hasattr(getattr(cv2, "optflow", None), "DualTVL1OpticalFlow_create"):
@@ -54,9 +55,12 @@ def check_opencv() -> None:
         )
 
 
+@cache
 def _opencv() -> Any:
-    """OpenCV, on first use; its own stubs do not know the contrib modules."""
-    return importlib.import_module("cv2")
+    """OpenCV on one thread, since as many workers as cores are at it; its own stubs do not know the contrib modules."""
+    cv2: Any = importlib.import_module("cv2")
+    cv2.setNumThreads(1)
+    return cv2
 
 
 def field_numbers(index: int, num_frames: int) -> list[int]:
@@ -170,9 +174,7 @@ class Stacks:
     def _field(self, before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Motion from one picture to the next, [H,W,2]: to the right and down."""
         if self._method is None:
-            cv2 = _opencv()
-            cv2.setNumThreads(1)  # as many workers as cores are at it
-            self._method = cv2.optflow.DualTVL1OpticalFlow_create()
+            self._method = _opencv().optflow.DualTVL1OpticalFlow_create()
         self.computing(True)
         try:
             return to_bytes(self._method.calc(before, after, None))

@@ -104,6 +104,10 @@ def test_a_first_layer_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ValueError, match="three colours"):
         widen(unshuffled, lambda net, images: net(images), torch.zeros(1, 3, 16, 16), 10)
 
+    beside = nn.Conv2d(3, 3, 3, padding=1)
+    with pytest.raises(ValueError, match="more than its first convolution"):
+        widen(beside, lambda net, images: net(images) + images, torch.zeros(1, 3, 16, 16), 10)
+
     def refuse(*_: object) -> int:
         raise ValueError("its first layer is odd")
 

@@ -14,7 +14,6 @@ import pytest
 
 from rratag.errors import UsageError
 from rratag.records import Video
-from rratag.video import flow as flow_module
 from rratag.video import pool as pool_module
 from rratag.video.decode import Frame, Notes, decode_in_order
 from rratag.video.flow import Stacks, check_opencv, field_numbers, frame_numbers, to_bytes
@@ -307,6 +306,6 @@ def test_without_opencv_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_an_opencv_without_the_contrib_modules_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow_module, "_opencv", lambda: SimpleNamespace(__version__="4.10.0"))
+    monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(__version__="4.10.0"))
     with pytest.raises(UsageError, match=r"4\.10\.0 here lacks; uninstall opencv-python"):
         check_opencv()
