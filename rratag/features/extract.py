@@ -358,10 +358,10 @@ class _Pipeline:
 
     def run(self, plan: Plan) -> Iterator[Entry]:
         workers = min(self.options.workers, max(1, len(plan.pending)))
-        pool_options = PoolOptions(workers=workers, decoder=self.decoder, deadline_s=self.options.deadline_s)
+        pool_options = PoolOptions(workers, self.decoder, self.options.deadline_s, flow=self.flow)
         with (
             ThreadPoolExecutor(1, "rratag-writer") as self.writer,
-            DecodePool(pool_options, self.sampling, self._views, self._is_known, self.flow) as pool,
+            DecodePool(pool_options, self.sampling, self._views, self._is_known) as pool,
         ):
             for decoded in pool.run(self._noting(plan.pending)):
                 noted = self.noted.pop(decoded.video.id)

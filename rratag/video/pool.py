@@ -37,7 +37,7 @@ BASE_LIMIT_S = 60.0
 READ_BYTES_PER_S = 10e6
 MAX_LIMIT_S = 7200.0
 FIELD_LIMIT_S = 3600.0
-"""For one field of optical flow: work of a known amount, which takes half a second here and more elsewhere."""
+"""For one field of optical flow: an amount of work that is known, about a second's at the usual size."""
 WINDOW = 3
 """Videos in work or waiting to be taken, for each worker."""
 
@@ -47,10 +47,10 @@ class PoolOptions:
     """How many workers, and what a video may cost.
 
     ``deadline_s`` bounds the worker's time for one video (default: 60 s, twice the video's length, and 1 s for each
-    10 MB, but no more than 2 h); ``no_progress_s`` the time without a sign of life; in neither counts what optical flow
-    takes. ``max_pixels`` bounds the picture size (width * height); ``ring_bytes`` the memory that each worker shares
+    10 MB, but no more than 2 h); ``no_progress_s`` the time without a sign of life; in neither counts optical flow, of
+    which a field may take an hour. ``max_pixels`` bounds the picture size (width * height); ``ring_bytes`` the memory that each worker shares
     with the pool; ``max_memory_bytes`` the worker's own. A worker is replaced after ``videos_per_worker``, so that what
-    native code leaks stays bounded.
+    native code leaks stays bounded. ``flow`` asks for stacks of optical flow, [H, W, 10], at this rule's scale.
     """
 
     workers: int
@@ -61,6 +61,7 @@ class PoolOptions:
     ring_bytes: int = 256 << 20
     max_memory_bytes: int = 3 << 30
     videos_per_worker: int = 500
+    flow: ViewRule | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -93,10 +94,7 @@ class Decoded(Generic[T_]):
 
 @dataclass
 class _Attempt(Generic[T_]):
-    """What one try at a video gave so far; ``pictures`` by index: time and converted picture.
-
-    ``in_field`` while the worker computes optical flow.
-    """
+    """What one try at a video gave so far; ``pictures`` by index: time, converted picture. ``in_field``: flow goes on."""
 
     sha256: str = ""
     size: int = 0
@@ -114,21 +112,15 @@ class DecodePool(Generic[T_]):
     ----------
     options : workers and limits
     sampling : which frames of each video
-    convert : called with each picture, uint8 [H, W, 3] upright RGB, from several threads; the array is read-only and
-        valid during the call alone, so the result must not share its memory
+    convert : called with each picture, uint8 [H, W, 3] upright RGB, or stack of optical flow, from several threads; the
+        array is read-only and valid during the call alone, so the result must not share its memory
     is_known : called with a file's sha256, from several threads; True skips decoding
-    flow : gives stacks of optical flow [H, W, 10] (:mod:`rratag.video.flow`) of this rule's scale instead of pictures
     """
 
     def __init__(
-        self,
-        options: PoolOptions,
-        sampling: Sampling,
-        convert: Convert[T_],
-        is_known: Callable[[str], bool],
-        flow: ViewRule | None = None,
+        self, options: PoolOptions, sampling: Sampling, convert: Convert[T_], is_known: Callable[[str], bool]
     ) -> None:
-        self.options, self.sampling, self.flow = options, sampling, flow
+        self.options, self.sampling = options, sampling
         self.convert, self.is_known = convert, is_known
         self._runs: list[_Run[T_]] = []
 
@@ -309,7 +301,8 @@ class _Driver(Generic[T_]):
 
     def _attempt(self, video: Video, decoder: str) -> tuple[_Attempt[T_], Outcome]:
         attempt: _Attempt[T_] = _Attempt()
-        job = Job(str(video.path), self.pool.sampling, decoder, self.pool.options.max_pixels, self.pool.flow)
+        options = self.pool.options
+        job = Job(str(video.path), self.pool.sampling, decoder, options.max_pixels, options.flow)
         try:
             process = self._ready_process()
             process.forget_log()
@@ -392,19 +385,19 @@ class _Driver(Generic[T_]):
                 return done
             if message is not None:
                 self._answer(process, attempt, message)
-            exceeded = self._time_exceeded(spent, silent, attempt)
+            exceeded = self._time_exceeded(spent, silent, attempt.limit_s, in_field=attempt.in_field)
             if exceeded is None and unweighed >= LOOK_S:
                 unweighed = 0.0
                 exceeded = self._memory_exceeded(process)
             if exceeded is not None:
                 return exceeded
 
-    def _time_exceeded(self, spent: float, silent: float, attempt: _Attempt[T_]) -> Outcome | None:
+    def _time_exceeded(self, spent: float, silent: float, allowed: float, *, in_field: bool = False) -> Outcome | None:
         options = self.pool.options
-        limit = min(attempt.limit_s, MAX_LIMIT_S) if options.deadline_s is None else options.deadline_s
+        limit = min(allowed, MAX_LIMIT_S) if options.deadline_s is None else options.deadline_s
         if spent > limit:
             return Outcome("timed_out", "limit", f"not done after {limit:.1f} s")
-        patience = FIELD_LIMIT_S if attempt.in_field else options.no_progress_s
+        patience = FIELD_LIMIT_S if in_field else options.no_progress_s
         if silent > patience:
             return Outcome("timed_out", "no_progress", f"no sign of life for {patience:.1f} s")
         return None

@@ -223,8 +223,8 @@ def test_ten_crops_cut_stacks_without_scaling_them() -> None:
 
 
 def run(path: Path, sampling: Sampling, rule: ViewRule = RULE, **limits: float) -> Decoded[np.ndarray]:
-    options = PoolOptions(workers=1, **limits)  # type: ignore[arg-type]
-    with DecodePool(options, sampling, np.copy, lambda _: False, rule) as pool:
+    options = PoolOptions(workers=1, flow=rule, **limits)  # type: ignore[arg-type]
+    with DecodePool(options, sampling, np.copy, lambda _: False) as pool:
         (result,) = pool.run([Video(path.parent, path.name, path)])
     return result
 
@@ -267,32 +267,43 @@ def slow_flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_time_of_flow_does_not_count_as_the_decoders(
     slow_flow: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = encode(tmp_path / "a.mp4", moving(3))
-    found = run(path, Sampling(frames=1), deadline_s=3.0, no_progress_s=1.5)  # two fields: 4 s
+    path = encode(tmp_path / "a.mp4", moving(5))
+    found = run(path, Sampling(frames=1), deadline_s=3.0, no_progress_s=1.5)  # two fields, 2 to 3 and 3 to 4: 4 s
     assert found.receipt.status == "ok", found.receipt
     monkeypatch.setattr(pool_module, "FIELD_LIMIT_S", 0.5)
     found = run(path, Sampling(frames=1), deadline_s=3.0, no_progress_s=1.5)
     assert (found.receipt.status, found.receipt.reason) == ("timed_out", "no_progress")
 
 
-def test_missing_and_damaged_frames_are_counted_by_the_stacks_they_spoil(tmp_path: Path) -> None:
-    path = encode(tmp_path / "a.mp4", moving(30))
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2 : len(content) // 2 + 300] = np.random.default_rng(0).bytes(300)
-    path.write_bytes(content)
+def spoilt_file(path: Path, num_bytes: int) -> tuple[set[int], set[int]]:
+    """A file with `num_bytes` wrong in the middle, the frames that still come, and those that are damaged."""
+    content = encode(path, moving(30)).read_bytes()
+    middle = len(content) // 2
+    wrong = np.random.default_rng(0).bytes(num_bytes)
+    path.write_bytes(content[:middle] + wrong + content[middle + num_bytes :])
     notes = Notes()
     pictures = decode_in_order(probe(path, 1 << 20), np.arange(30), notes, 1 << 20)
-    came = {frame.index for frame in pictures}
-    wanted = [3, 9, 15, 21, 27]
+    return {frame.index for frame in pictures}, notes.damaged
+
+
+@pytest.mark.parametrize("num_bytes", [20, 300])
+def test_missing_and_damaged_frames_are_counted_by_the_stacks_they_spoil(num_bytes: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    came, damaged = spoilt_file(path, num_bytes)
+    wanted = list(range(1, 30, 3))
     whole = [index for index in wanted if set(frame_numbers(index, 30)) <= came]
-    spoilt = [index for index in whole if notes.damaged & set(frame_numbers(index, 30))]
-    assert 0 < len(spoilt) < len(whole) < len(wanted), "the file must lack a frame and have damaged ones"
-    found = run(path, Sampling(frames=5))
+    spoilt = [index for index in whole if damaged & set(frame_numbers(index, 30))]
+    found = run(path, Sampling(frames=10), ViewRule("full", 32, 32, "bilinear"))
     assert found.frame_index.tolist() == whole
     receipt = found.receipt
-    assert (receipt.status, receipt.reason) == ("partial", "frames")
     counts = receipt.frames_wanted, receipt.frames_decoded, receipt.frames_distinct, receipt.frames_damaged
-    assert counts == (5, len(whole), len(whole), len(spoilt))
+    assert counts == (10, len(whole), len(whole), len(spoilt))
+    if num_bytes == 20:
+        assert len(spoilt) > len(damaged & set(whole)), "a stack that begins before the damage must run into it"
+        assert (receipt.status, receipt.reason) == ("partial", "damaged")
+    else:
+        assert 0 < len(spoilt) < len(whole) < len(wanted), "the file must lack a frame and have damaged ones"
+        assert (receipt.status, receipt.reason) == ("partial", "frames")
 
 
 # --- without OpenCV ---
