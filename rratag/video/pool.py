@@ -47,10 +47,11 @@ class PoolOptions:
     """How many workers, and what a video may cost.
 
     ``deadline_s`` bounds the worker's time for one video (default: 60 s, twice the video's length, and 1 s for each
-    10 MB, but no more than 2 h); ``no_progress_s`` the time without a sign of life; in neither counts optical flow, of
-    which a field may take an hour. ``max_pixels`` bounds the picture size (width * height); ``ring_bytes`` the memory that each worker shares
-    with the pool; ``max_memory_bytes`` the worker's own. A worker is replaced after ``videos_per_worker``, so that what
-    native code leaks stays bounded. ``flow`` asks for stacks of optical flow, [H, W, 10], at this rule's scale.
+    10 MB, but no more than 2 h); ``no_progress_s`` the time without a sign of life; neither counts optical flow, of
+    which a field may take an hour. ``max_pixels`` bounds the picture size (width * height); ``ring_bytes`` the memory
+    that each worker shares with the pool; ``max_memory_bytes`` the worker's own. A worker is replaced after
+    ``videos_per_worker``, so that what native code leaks stays bounded. ``flow`` asks for stacks of optical flow,
+    [H, W, 10], at this rule's scale.
     """
 
     workers: int
@@ -94,7 +95,7 @@ class Decoded(Generic[T_]):
 
 @dataclass
 class _Attempt(Generic[T_]):
-    """What one try at a video gave so far; ``pictures`` by index: time, converted picture. ``in_field``: flow goes on."""
+    """What one try at a video gave so far; ``pictures`` by index: time, converted picture. ``in_field``: at flow."""
 
     sha256: str = ""
     size: int = 0
