@@ -120,7 +120,7 @@ class Request:
         recipe = backbone.preprocessing
         rule = self.view_rule(backbone).describe()
         if self.modality == FLOW:
-            rule |= {"interpolation": flow.RULE["pictures"], "flow": flow.RULE}
+            rule |= {"interpolation": flow.RULE["pictures"], "flow": dict(flow.RULE)}
         meaning: dict[str, Any] = {
             "backbone": backbone.name,
             "weights": backbone.weights_digest,
