@@ -11,6 +11,7 @@ MODEL_NAME = "latest"
 CONFIG_FILE = Path("rratag.toml")
 ENV_PREFIX = "RRATAG_"
 
+MODALITY = "rgb"
 BACKBONE = "efficientnet_lite0"
 FRAMES = 25
 CROPS = "full"

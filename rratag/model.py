@@ -45,6 +45,7 @@ _RECIPE: dict[str, tuple[type, ...]] = {
     "input_size": (int, type(None)),
     "crops": (str,),
     "sampling": (dict,),
+    "modality": (str,),
 }
 _SAMPLING: dict[str, tuple[type, ...]] = {
     "frames": (int, type(None)),

@@ -33,6 +33,9 @@ STATUSES: dict[str, tuple[str, ...]] = {
 }
 """Every status a candidate can end with, and the reasons that may stand beside it."""
 
+RGB, FLOW = MODALITIES = ("rgb", "flow")
+"""``--modality``: what the network sees of a moment, its picture or the motion that begins there."""
+
 USABLE = ("ok", "partial")
 """Statuses of videos that have features and are tagged."""
 

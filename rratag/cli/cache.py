@@ -15,6 +15,7 @@ from rratag import config
 from rratag.cli import options
 from rratag.cli.console import EXIT_SOME_FAILED, lines, one_line_errors, out, printable, say, set_verbosity, steps
 from rratag.errors import UsageError
+from rratag.records import RGB
 
 if TYPE_CHECKING:
     from rratag.features.upkeep import Removal
@@ -56,7 +57,7 @@ def ls(cache: options.Cache = config.CACHE_DIR, json: options.Json = False) -> N
         typer.echo(json_module.dumps({"cache": str(folder), "specs": specs, "roots": roots}, indent=1))
         return
     out.print(printable(str(folder)), markup=False)
-    names = ("spec", "backbone", "crops", "view", "input_size", "sampling", "compute", "videos")
+    names = ("spec", "backbone", "modality", "crops", "view", "input_size", "sampling", "compute", "videos")
     lines([[*names, "MiB"], *([*(str(row[name]) for name in names), f"{row['bytes'] / 2**20:.1f}"] for row in specs)])
     roots_shown = ("root", "command", "when", "spec")
     lines(
@@ -187,11 +188,12 @@ def _or_none(path: Path | None) -> str | None:
 
 
 def _spec_row(spec: Any) -> dict[str, Any]:
-    meaning = {"backbone": "?", "crops": "?", "input_size": "?", "sampling": {}, **spec.spec.meaning}
+    meaning = {"backbone": "?", "modality": RGB, "crops": "?", "input_size": "?", "sampling": {}, **spec.spec.meaning}
     keys = spec.keys()
     return {
         "spec": spec.folder.name,
         "backbone": meaning["backbone"],
+        "modality": meaning["modality"],
         "crops": meaning["crops"],
         "view": str(meaning["view"].get("name", "?")) if "view" in meaning else "-",
         "input_size": meaning["input_size"],

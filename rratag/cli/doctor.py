@@ -17,7 +17,7 @@ import rratag
 from rratag import config
 from rratag.cli import options
 from rratag.cli.console import EXIT_OK, EXIT_STOPPED, out, printable, set_verbosity
-from rratag.errors import RratagError
+from rratag.errors import RratagError, UsageError
 
 PACKAGES = (
     "torch",
@@ -71,6 +71,7 @@ def examine(cache: Path) -> Iterator[Finding]:
     ):
         yield _checked(what, check, remedy)
     yield _decord()
+    yield _opencv()
     yield _gpu()
     yield _disk(cache)
     yield _checked("cache", lambda: _cache(cache), "choose another --cache, or extract the damaged videos again")
@@ -140,6 +141,16 @@ def _decord() -> Finding:
         return Finding(
             "decord", True, "not installed (optional: --decoder decord is not available, pyav reads everything)"
         )
+
+
+def _opencv() -> Finding:
+    from rratag.video.flow import check_opencv
+
+    try:
+        check_opencv()
+    except UsageError as error:
+        return Finding("opencv", True, f"not used (optional): {error}")
+    return Finding("opencv", True, "TV-L1 is there: --modality flow works")
 
 
 def _gpu() -> Finding:

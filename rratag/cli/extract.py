@@ -25,6 +25,7 @@ def extract(
     frames: options.Frames = None,
     fps: options.Fps = None,
     max_frames: options.MaxFrames = None,
+    modality: options.Modality = config.MODALITY,
     decoder: options.Decoder = config.DECODER,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -53,11 +54,10 @@ def extract(
     from rratag.video.discover import discover
 
     set_verbosity(quiet=quiet, verbose=verbose)
-    request = Request(
-        backbone, weights, input_size, crops, options.sampling(frames, fps, max_frames), decoder, device, precision
-    )
+    sampling = options.sampling(frames, fps, max_frames)
+    request = Request(backbone, weights, input_size, crops, sampling, decoder, device, precision, modality)
     training_views = parse_views(views)
-    check_views(training_views, crops)
+    check_views(training_views, crops, modality)
     run_options = RunOptions(workers, batch_size, options.compression(compress), overwrite, retry_failed, download)
     if report is not None:
         check_place(report, "--report")
@@ -93,4 +93,5 @@ def _tell_estimate(extraction: Extraction) -> None:
     if extraction.views:
         typer.echo(f"views       {' '.join(view.name for view in extraction.views)}, in the figures below")
     typer.echo(f"disk        about {size / 2**20:.0f} MiB")
-    typer.echo(f"time        about {seconds:.0f} s (from {min(3, len(plan.pending))} videos tried here)")
+    hours = f" = {seconds / 3600:.1f} h" if seconds >= 3600 else ""
+    typer.echo(f"time        about {seconds:.0f} s{hours} (from {min(3, len(plan.pending))} videos tried here)")

@@ -71,6 +71,12 @@ Views = Annotated[
         help="Training views beside the features: flip (mirrored), or tsn:V (V multi-scale crops, V from 1 to 16).",
     ),
 ]
+Modality = Annotated[
+    str,
+    typer.Option(
+        "--modality", help="What the CNN sees: rgb, or flow (TV-L1 optical flow; slow, see --dry-run; needs OpenCV)."
+    ),
+]
 Frames = Annotated[
     int | None,
     typer.Option("--frames", help=f"Frames per video, the middles of equal time slices.  [default: {config.FRAMES}]"),

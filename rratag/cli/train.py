@@ -11,6 +11,7 @@ from rratag import config
 from rratag.cli import options
 from rratag.cli.console import say, set_verbosity, show, warn
 from rratag.errors import UsageError
+from rratag.records import FLOW, MODALITIES
 
 if TYPE_CHECKING:
     from rratag.train.fit import EpochRecord, FitResult
@@ -83,6 +84,10 @@ def train(
     test_split: Annotated[
         float, typer.Option("--test-split", min=0, max=0.9, help="Share of the videos kept aside for `evaluate`.")
     ] = 0.0,
+    modality: Annotated[
+        str | None,
+        typer.Option("--modality", help="rgb or flow features, where both were extracted; the last ones by default."),
+    ] = None,
     seed: options.Seed = config.SEED,
     out_folder: Annotated[
         Path | None,
@@ -120,6 +125,8 @@ def train(
 
     if preset not in PRESETS:
         raise UsageError(f"unknown --preset {preset!r}; choose from {', '.join(PRESETS)}")
+    if modality not in (None, *MODALITIES):
+        raise UsageError(f"unknown --modality {modality!r}; choose from {', '.join(MODALITIES)}")
     chosen = PRESETS[preset]
     settings = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "patience": patience}
     config_fields = {**chosen.train, **{name: value for name, value in settings.items() if value is not None}}
@@ -136,7 +143,7 @@ def train(
         options.refuse_unused(context, ("columns",), options.COLUMNS_ALONE)
     label_options = LabelOptions(labels, names, group_by, validation_split, test_split, seed)
     store, training_views = FeatureStore(options.absolute(cache)), parse_views(views)
-    data = load_training_data(store, roots or [], label_options, views=training_views)
+    data = load_training_data(store, roots or [], label_options, modality, views=training_views)
     folder = out_folder or config.MODELS_DIR / config.MODEL_NAME
     check_place(folder)
     checkpoint = checkpoint_path(folder, data, head_fields, train_config)
@@ -169,7 +176,7 @@ def _tell_data(data: TrainingData) -> None:
     sampling = " ".join(f"{name}={value}" for name, value in meaning["sampling"].items() if name != "rule")
     say(
         f"{', '.join(map(str, data.roots))}: features of {meaning['backbone']}, {sampling} crops={meaning['crops']}"
-        f" input_size={meaning['input_size']}"
+        f" input_size={meaning['input_size']}{' modality=flow' if meaning.get('modality') == FLOW else ''}"
     )
     counts = {part: sum(one.split == part for one in data.instances) for part in ("train", "validation", "test")}
     unlabelled = sum(one.label is None for one in data.instances)

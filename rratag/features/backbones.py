@@ -11,7 +11,7 @@ import contextlib
 import logging
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,8 @@ from rratag.features.weights import (
     torchvision_file,
     weights_file,
 )
+from rratag.records import FLOW, RGB
+from rratag.video.flow import CHANNELS
 
 if TYPE_CHECKING:
     import torch
@@ -43,13 +45,16 @@ BUNDLED_TAG = "tf_efficientnet_lite0.in1k"
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """What the weights were made for. Sizes in pixels; `mean` and `std` per RGB channel of values in 0..1."""
+    """What the weights were made for.
+
+    Sizes in pixels; `mean` and `std` of values in 0..1, per RGB channel, or one for all channels of optical flow.
+    """
 
     input_size: int
     resize: int
     interpolation: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     def at(self, input_size: int | None) -> Preprocessing:
         """The same recipe for another input side, keeping the share of the picture that is cropped."""
@@ -64,7 +69,8 @@ class Backbone:
     """A frozen CNN in evaluation mode.
 
     `channels` is C, `stride` pixels per cell; `weights_digest` names the weights in the spec; `is_random` says that
-    they mean nothing; `weights_path` is their file, None if they are random or come with a package.
+    they mean nothing; `weights_path` is their file, None if they are random or come with a package; `in_channels` is 3
+    (RGB) or 10 (optical flow).
     """
 
     name: str
@@ -77,6 +83,7 @@ class Backbone:
     _features: Callable[[nn.Module, Tensor], Tensor]
     _classify: Callable[[nn.Module, Tensor], Tensor]
     weights_path: Path | None = None
+    in_channels: int = 3
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Backbone:
         """Move the network, in channels-last memory."""
@@ -90,18 +97,18 @@ class Backbone:
 
         Parameters
         ----------
-        images : of shape (B, h, w, 3), uint8
+        images : of shape (B, h, w, `in_channels`), uint8
 
         Returns
         -------
-        Of shape (B, 3, h, w), channels-last in memory, of the network's device and type.
+        Of shape (B, `in_channels`, h, w), channels-last in memory, of the network's device and type.
         """
         import torch
 
         weight = next(self.network.parameters())
         pixels = images.to(weight.device, non_blocking=True).permute(0, 3, 1, 2).to(torch.float32)
-        mean = torch.tensor(self.preprocessing.mean, device=weight.device).view(3, 1, 1)
-        std = torch.tensor(self.preprocessing.std, device=weight.device).view(3, 1, 1)
+        mean = torch.tensor(self.preprocessing.mean, device=weight.device).view(-1, 1, 1)
+        std = torch.tensor(self.preprocessing.std, device=weight.device).view(-1, 1, 1)
         return ((pixels / 255 - mean) / std).to(weight.dtype)
 
     def features(self, images: Tensor) -> Tensor:
@@ -109,7 +116,7 @@ class Backbone:
 
         Parameters
         ----------
-        images : of shape (B, H, W, 3), uint8
+        images : of shape (B, H, W, `in_channels`), uint8
 
         Returns
         -------
@@ -182,7 +189,14 @@ TORCHVISION: dict[str, Family] = {
 """torchvision families by the beginning of their names; the longest that fits is taken."""
 
 
-def load(name: str, *, weights: str | None = None, input_size: int | None = None, download: bool = False) -> Backbone:
+def load(
+    name: str,
+    *,
+    weights: str | None = None,
+    input_size: int | None = None,
+    download: bool = False,
+    modality: str = RGB,
+) -> Backbone:
     """A frozen backbone by name.
 
     Parameters
@@ -191,6 +205,7 @@ def load(name: str, *, weights: str | None = None, input_size: int | None = None
     weights : a file (state dict by torch.save, or safetensors), "random", or None for the name's own weights
     input_size : side of the input in pixels, None for the weights' own
     download : whether missing weights may be fetched from the network
+    modality : "rgb", or "flow" for stacks of optical flow instead of pictures
 
     Raises
     ------
@@ -208,7 +223,38 @@ def load(name: str, *, weights: str | None = None, input_size: int | None = None
     backbone.network.eval().requires_grad_(False)
     backbone.preprocessing = backbone.preprocessing.at(input_size)
     backbone.to(torch.device("cpu"), torch.float32)
-    return _checked_and_folded(_measure(backbone))
+    backbone = _measure(backbone)
+    if modality == FLOW:
+        _take_flow(backbone)
+    return _checked_and_folded(backbone)
+
+
+def _take_flow(backbone: Backbone) -> None:
+    """Make a network for pictures one for stacks of optical flow, before its BatchNorm is folded.
+
+    Input statistics are those of TSN: mean 0.5, deviation the mean of the weights' own three.
+
+    Raises
+    ------
+    UsageError
+        If its first layer is not one that can be made over.
+    """
+    import torch
+
+    from rratag.features.first_layer import widen
+
+    recipe = backbone.preprocessing
+    deviations = recipe.std
+    if getattr(backbone.network, "transform_input", False):  # Inception-V3's own, from ImageNet's statistics to 0.5
+        backbone.network.transform_input = False  # type: ignore[assignment]
+        deviations = (0.5,)
+    images = torch.zeros(1, 3, recipe.input_size, recipe.input_size)
+    try:
+        widen(backbone.network, backbone._features, images, CHANNELS)
+    except ValueError as error:
+        raise UsageError(f"--backbone {backbone.name} with --modality flow: {error}; choose another CNN") from error
+    backbone.preprocessing = replace(recipe, mean=(0.5,), std=(sum(deviations) / len(deviations),))
+    backbone.in_channels = CHANNELS
 
 
 def _measure(backbone: Backbone) -> Backbone:
@@ -246,7 +292,7 @@ def _checked_and_folded(backbone: Backbone) -> Backbone:
 
     generator = torch.Generator().manual_seed(RANDOM_SEED)
     side = backbone.preprocessing.input_size
-    noise = torch.randint(0, 256, (1, side, side, 3), dtype=torch.uint8, generator=generator)
+    noise = torch.randint(0, 256, (1, side, side, backbone.in_channels), dtype=torch.uint8, generator=generator)
     images = backbone.normalise(noise)
     with torch.inference_mode():
         logits, from_maps = backbone.network(images), backbone.classify(backbone.features(noise))

@@ -7,6 +7,7 @@ known again from ``stat`` alone.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import sys
@@ -19,7 +20,7 @@ from typing import Any
 from rratag import files, sealed, untrusted
 from rratag.errors import CacheError
 from rratag.features.store import KEY_DIGITS
-from rratag.records import Receipt
+from rratag.records import FLOW, MODALITIES, RGB, Receipt
 
 FORMAT = "rratag-root"
 VERSION = 1
@@ -57,7 +58,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listing:
-    """What one run found under a root. `request` is what was asked for; `spec` the 16 digits it led to."""
+    """What one run found under a root. `request` is what was asked for; `spec` the 16 digits it led to.
+
+    There is one for each root, command and modality.
+    """
 
     root: Path
     command: str
@@ -65,6 +69,11 @@ class Listing:
     request: dict[str, Any]
     entries: list[Entry]
     when: str = field(default_factory=lambda: _now())
+
+    @property
+    def modality(self) -> str:
+        """What the features show: "rgb" or "flow"."""
+        return FLOW if self.request.get("modality") == FLOW else RGB
 
     def ids_to_keys(self) -> dict[str, str]:
         """Ids of the videos that have features, with their keys, sorted by id."""
@@ -82,7 +91,7 @@ class Catalog:
         self.folder = cache / "roots"
 
     def write(self, listing: Listing, *, part: bool = False, aside: bool = False) -> None:
-        """Replace the listing of this root and command.
+        """Replace the listing of this root, command and modality.
 
         A finished one is newer than all there are, even where the clock was set back: the newest is what `train` reads.
 
@@ -92,33 +101,36 @@ class Catalog:
         aside : keep that of a part of the root, by other settings than those of the whole, beside it instead
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(listing.root, listing.command, part=part, spec=listing.spec if aside else "")
+        spec = listing.spec if aside else ""
+        path = self._path(listing.root, listing.command, part=part, spec=spec, modality=listing.modality)
         if not part:
             newest = max((_when(other) for other in self.folder.glob("*.json") if other != path), default="")
             if listing.when <= newest:
                 listing = replace(listing, when=_later(newest))
         files.write_atomically(path, sealed.to_bytes(_to_json(listing)))
         if not part:
-            done = self._path(listing.root, listing.command, part=True, spec=listing.spec if aside else "")
+            done = self._path(listing.root, listing.command, part=True, spec=spec, modality=listing.modality)
             done.unlink(missing_ok=True)
 
-    def find(self, root: Path, command: str, *, part: bool = False) -> Listing | None:
-        """Listing of `root` (its links resolved) by `command`, or None.
+    def find(self, root: Path, command: str, *, part: bool = False, modality: str | None = None) -> Listing | None:
+        """Listing of `root` (its links resolved) by `command`, or None; without `modality` the newest of either.
 
         Raises
         ------
         CacheError
             If a newer version of this program wrote it.
         """
-        return _load(self._path(root.resolve(), command, part=part))
+        wanted = MODALITIES if modality is None else (modality,)
+        paths = (self._path(root.resolve(), command, part=part, modality=one) for one in wanted)
+        found = [listing for listing in map(_load, paths) if listing is not None]
+        return max(found, key=lambda listing: listing.when, default=None)
 
     def remembered(self, root: Path) -> Iterator[Listing]:
         """Every listing of `root`, by whichever command, finished or not, oldest knowledge last."""
-        for command in COMMANDS:
-            for part in (True, False):
-                listing = self.find(root, command, part=part)
-                if listing is not None:
-                    yield listing
+        for command, part, modality in itertools.product(COMMANDS, (True, False), MODALITIES):
+            listing = self.find(root, command, part=part, modality=modality)
+            if listing is not None:
+                yield listing
 
     def all(self) -> list[Listing]:
         """Every finished listing, newest first.
@@ -140,8 +152,8 @@ class Catalog:
         """Files in the place of listings that are none."""
         return [path for path in sorted(self.folder.glob("*.json")) if _load(path) is None and path.exists()]
 
-    def latest(self, command: str = "extract") -> Listing:
-        """Newest listing written by `command` that names a video with features.
+    def latest(self, command: str = "extract", modality: str | None = None) -> Listing:
+        """Newest listing written by `command`, of `modality` or of either, that names a video with features.
 
         Raises
         ------
@@ -149,12 +161,14 @@ class Catalog:
             If there is none.
         """
         for listing in self.all():
-            if listing.command == command and any(entry.key for entry in listing.entries):
+            fits = listing.command == command and modality in (None, listing.modality)
+            if fits and any(entry.key for entry in listing.entries):
                 return listing
-        raise CacheError(f"{self.folder.parent}: no extracted videos; run first: rratag extract FOLDER")
+        option = "" if modality is None else f" --modality {modality}"
+        raise CacheError(f"{self.folder.parent}: no extracted videos; run first: rratag extract FOLDER{option}")
 
-    def _path(self, root: Path, command: str, *, part: bool, spec: str = "") -> Path:
-        return self.folder / _name(root, command, part=part, spec=spec)
+    def _path(self, root: Path, command: str, *, part: bool, spec: str = "", modality: str = RGB) -> Path:
+        return self.folder / _name(root, command, part=part, spec=spec, modality=modality)
 
 
 def _later(when: str) -> str:
@@ -183,9 +197,9 @@ def _is_time(when: str) -> bool:
         return False
 
 
-def _name(root: Path, command: str, *, part: bool = False, spec: str = "") -> str:
+def _name(root: Path, command: str, *, part: bool = False, spec: str = "", modality: str = RGB) -> str:
     # surrogates are the bytes of a name that is not UTF-8
-    words = [command, str(root), *filter(None, [spec])]
+    words = [command, str(root), *filter(None, [spec, "" if modality == RGB else modality])]
     name = hashlib.sha256("\0".join(words).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return f"{name}{'.part' if part else ''}.json"
 
@@ -293,7 +307,7 @@ def _listing(data: dict[str, Any]) -> Listing | None:
 
 def _names(listing: Listing) -> list[str]:
     return [
-        _name(listing.root, listing.command, part=part, spec=spec)
+        _name(listing.root, listing.command, part=part, spec=spec, modality=listing.modality)
         for part in (False, True)
         for spec in ("", listing.spec)
     ]

@@ -18,6 +18,7 @@ import numpy as np
 
 from rratag import files
 from rratag.errors import RratagError, StoppedError, UsageError
+from rratag.features import flow_cost
 from rratag.features.catalog import Catalog, Entry, Listing
 from rratag.features.failures import keep_failure, read_failure
 from rratag.features.parts import Part, parts_of
@@ -25,9 +26,10 @@ from rratag.features.plan import RETRIED, Plan, make_plan, open_stores, receipt_
 from rratag.features.request import Request
 from rratag.features.spec import digest
 from rratag.features.store import KEY_DIGITS, Features, FeatureStore, SpecStore, file_image
-from rratag.records import Receipt, Video
+from rratag.records import FLOW, Receipt, Video
 from rratag.video.augment import TrainingView
 from rratag.video.discover import Discovery
+from rratag.video.flow import check_opencv
 from rratag.video.pool import Decoded, DecodePool, PoolOptions
 from rratag.video.views import scaled
 
@@ -69,7 +71,7 @@ class Network:
 
         Parameters
         ----------
-        images : of shape (B, H, W, 3)
+        images : of shape (B, H, W, 3), or 10 for optical flow
 
         Returns
         -------
@@ -107,8 +109,10 @@ def load_network(request: Request, *, download: bool = False) -> Network:
     Raises
     ------
     UsageError
-        If CUDA is asked for and not there, or half precision without it.
+        If CUDA is asked for and not there, or half precision without it, or optical flow without OpenCV.
     """
+    if request.modality == FLOW:
+        check_opencv()
     import torch
 
     from rratag.features import backbones
@@ -121,7 +125,11 @@ def load_network(request: Request, *, download: bool = False) -> Network:
     if precision == "auto":
         precision = "fp16" if device.type == "cuda" else "fp32"
     backbone = backbones.load(
-        request.backbone, weights=request.weights, input_size=request.input_size, download=download
+        request.backbone,
+        weights=request.weights,
+        input_size=request.input_size,
+        download=download,
+        modality=request.modality,
     )
     dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
     return Network(backbone.to(device, dtype), device, precision)
@@ -160,7 +168,7 @@ class Extraction:
         self.catalog = Catalog(store.cache)
         self._network: Network | None = None
         self._healed = False
-        self._memo: dict[str, Any] = {}  # stays empty until it is known which spec the request leads to
+        self._memo: dict[str, Any] = dict(request.marks())  # until it is known which spec the request leads to
         self.stores: list[SpecStore] = []
         self.stores += self._known_stores() if meaning is None else store.with_meaning(digest(meaning))
         if not self.stores:
@@ -286,7 +294,7 @@ class Extraction:
         # even if all features were computed otherwise (GPU, CPU): the listing names this spec
         spec = self.store.create_spec(self.stores[0].spec)
         root = self.discovery.root.resolve()
-        before = self.catalog.find(root, self.command)
+        before = self.catalog.find(root, self.command, modality=self.request.modality)
         # what is known of the whole root by other settings is not given up for a part of it
         aside = not self.discovery.is_whole and before is not None and before.spec != spec.folder.name
         entries = [one for one in self.entries if one.receipt.reason != "duplicate_path"]
@@ -360,15 +368,16 @@ class _Pipeline:
         self.stores, self.parts = extraction.stores, extraction.parts
         self.rule = extraction.request.view_rule(self.network.backbone)
         self.sampling, self.decoder = extraction.request.sampling, extraction.request.decoder
+        self.flow = self.rule if extraction.request.modality == FLOW else None
         self.waiting: dict[tuple[int, ...], _Batch] = {}
         self.finished: list[Future[Entry | None]] = []
 
     def run(self, plan: Plan) -> Iterator[Entry]:
         workers = min(self.options.workers, max(1, len(plan.pending)))
-        pool_options = PoolOptions(workers=workers, decoder=self.decoder, deadline_s=self.options.deadline_s)
+        pool_options = PoolOptions(workers, self.decoder, self.options.deadline_s, flow=self.flow)
         with (
             ThreadPoolExecutor(1, "rratag-writer") as self.writer,
-            DecodePool(pool_options, self.sampling, self.rule.shrunk, self._is_known) as pool,
+            DecodePool(pool_options, self.sampling, self._shrunk, self._is_known) as pool,
         ):
             for decoded in pool.run(self._noting(plan.pending)):
                 noted = self.noted.pop(decoded.video.id)
@@ -380,6 +389,10 @@ class _Pipeline:
             for shape in list(self.waiting):
                 self._forward(shape)
             yield from self._written(wait=True)
+
+    def _shrunk(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What the pool hands on of a decoded picture; optical flow is computed on resized ones."""
+        return image.copy() if self.flow else self.rule.shrunk(image)
 
     def _is_known(self, sha256: str) -> bool:
         if self.options.overwrite:
@@ -481,7 +494,8 @@ def estimate(extraction: Extraction, *, samples: int = 3) -> tuple[float, float]
 
     Returns
     -------
-    Bytes on disk and seconds of wall time, scaled from `samples` pending videos spread over the list.
+    Bytes on disk and seconds of wall time, scaled from `samples` pending videos spread over the list; of optical flow
+    only a few stacks of each are tried.
     """
     pending = extraction.plan.pending
     if not pending:
@@ -489,16 +503,26 @@ def estimate(extraction: Extraction, *, samples: int = 3) -> tuple[float, float]
     positions = np.unique(np.linspace(0, len(pending) - 1, min(samples, len(pending))).round().astype(int))
     tried = replace(extraction.plan, pending=[pending[i] for i in positions])
     sizes: list[int] = []
+    tried_videos: list[Decoded[NDArray[np.uint8]]] = []
 
     def measure(job: _Job) -> None:
         assert job.maps is not None
         decoded = job.video.decoded
         features = Features(job.maps, decoded.time_s, decoded.frame_index)
         sizes.append(len(file_image(features, {}, extraction.options.compression)))
+        if job.part.view is None:
+            tried_videos.append(decoded)
 
-    extraction.network.maps(np.zeros((1, 64, 64, 3), np.uint8))  # the first pass also sets the network up
+    # the first pass also sets the network up
+    extraction.network.maps(np.zeros((1, 64, 64, extraction.network.backbone.in_channels), np.uint8))
+    pipeline = _Pipeline(extraction, measure, keep_failures=False)
+    if pipeline.flow:
+        pipeline.sampling = flow_cost.TRIED
     start = time.monotonic()
-    for _ in _Pipeline(extraction, measure, keep_failures=False).run(tried):
+    for _ in pipeline.run(tried):
         pass
     share = len(pending) / len(positions)
+    if pipeline.flow:
+        sampling, workers = extraction.request.sampling, extraction.options.workers
+        return flow_cost.whole_cost(tried_videos, sum(sizes), sampling, share, workers)
     return sum(sizes) * share, (time.monotonic() - start) * share

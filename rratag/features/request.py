@@ -14,6 +14,8 @@ from rratag import config, files
 from rratag.errors import UsageError
 from rratag.features.spec import Spec
 from rratag.features.weights import RANDOM
+from rratag.records import FLOW, MODALITIES, RGB
+from rratag.video import flow
 from rratag.video.augment import TrainingView, asked
 from rratag.video.decode import COLOUR_RULE, DECODERS
 from rratag.video.plan import Sampling
@@ -43,6 +45,7 @@ class Request:
     decoder: str = config.DECODER
     device: str = "auto"
     precision: str = "auto"
+    modality: str = config.MODALITY
 
     def __post_init__(self) -> None:
         for option, value, accepted in (
@@ -50,6 +53,7 @@ class Request:
             ("--decoder", self.decoder, tuple(DECODERS)),
             ("--device", self.device, DEVICES),
             ("--precision", self.precision, PRECISIONS),
+            ("--modality", self.modality, MODALITIES),
         ):
             if value not in accepted:
                 raise UsageError(f"unknown {option} {value!r}; choose from {', '.join(accepted)}")
@@ -67,12 +71,17 @@ class Request:
             "input_size": self.input_size,
             "crops": self.crops,
             "sampling": asdict(self.sampling),
+            **self.marks(),
         }
+
+    def marks(self) -> dict[str, str]:
+        """What tells this request's listings from those of the other modality; pictures go without saying."""
+        return {} if self.modality == RGB else {"modality": self.modality}
 
     @classmethod
     def from_recipe(cls, recipe: dict[str, Any], **changes: Any) -> Request:
         """The request of a recipe; `changes` are fields of this class."""
-        fields = {name: recipe[name] for name in RECIPE} | {"sampling": Sampling(**recipe["sampling"])}
+        fields = recipe_in(recipe) | {"sampling": Sampling(**recipe["sampling"])}
         return cls(**{**fields, **changes})
 
     def memo(self, weights_path: Path | None = None) -> dict[str, Any]:
@@ -112,15 +121,18 @@ class Request:
     def spec(self, backbone: Backbone, precision: str) -> Spec:
         """The spec of features that `backbone` computes in `precision` ("fp32", "fp16" or "bf16")."""
         recipe = backbone.preprocessing
+        rule = self.view_rule(backbone).describe()
+        if self.modality == FLOW:
+            rule |= {"interpolation": flow.RULE["pictures"], "flow": dict(flow.RULE)}
         meaning: dict[str, Any] = {
             "backbone": backbone.name,
             "weights": backbone.weights_digest,
             "tensor": "input of the global pooling",
             "channels": backbone.channels,
-            "modality": "rgb",
+            "modality": self.modality,
             "mean": list(recipe.mean),
             "std": list(recipe.std),
-            **self.view_rule(backbone).describe(),
+            **rule,
             "sampling": self.sampling.describe(),
             "decode": DECODE_RULE,
             "colour": COLOUR_RULE,
@@ -137,6 +149,17 @@ def extract_command(root: Path, recipe: dict[str, Any], views: Sequence[Training
         if name != "sampling" and value is not None and value != {**usual, **usual["sampling"]}.get(name):
             words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join([*words, *(["--views", asked(views)] if views else [])])
+
+
+def recipe_in(data: dict[str, Any]) -> dict[str, Any]:
+    """The recipe that a model or a listing keeps among other things, see `Request.recipe`.
+
+    Raises
+    ------
+    KeyError
+        If it keeps none.
+    """
+    return {name: data[name] for name in (*RECIPE, *({"modality"} & data.keys()))}
 
 
 def _version(package: str) -> str:

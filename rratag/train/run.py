@@ -16,7 +16,7 @@ from rratag.errors import CacheError, LabelError, UsageError
 from rratag.features.catalog import Catalog, Listing
 from rratag.features.parts import view_parts
 from rratag.features.plan import open_stores
-from rratag.features.request import DEVICES, RECIPE, extract_command
+from rratag.features.request import DEVICES, extract_command, recipe_in
 from rratag.features.spec import Spec, digest
 from rratag.features.store import FeatureStore, JoinedStores
 from rratag.head.rra import HeadConfig
@@ -63,13 +63,19 @@ class TrainingData:
 
 
 def load_training_data(
-    store: FeatureStore, roots: Sequence[Path], options: LabelOptions, *, views: Sequence[TrainingView] = ()
+    store: FeatureStore,
+    roots: Sequence[Path],
+    options: LabelOptions,
+    modality: str | None = None,
+    *,
+    views: Sequence[TrainingView] = (),
 ) -> TrainingData:
     """Labelled videos of the cache, divided into train, validation and test.
 
     Parameters
     ----------
     roots : folders that ``extract`` scanned; the latest one if empty
+    modality : "rgb" or "flow"; None for what was extracted last of each root
     views : training views, which every training video must have
 
     Raises
@@ -79,7 +85,7 @@ def load_training_data(
     LabelError
         If the labels cannot be used.
     """
-    listings = find_listings(store, roots)
+    listings = find_listings(store, roots, modality)
     stores = JoinedStores(open_stores(store, listings[0].spec) or [store.open_spec(listings[0].spec)])
     spec, recipe = stores.stores[0].spec, _recipe(listings[0])
     _check_meaning(spec)
@@ -162,14 +168,14 @@ def _recipe(listing: Listing) -> dict[str, Any]:
         If the listing does not say.
     """
     try:
-        return {name: listing.request[name] for name in RECIPE}
+        return recipe_in(listing.request)
     except KeyError as error:
         said = f"its listing does not say how it was extracted ({error})"
         raise CacheError(f"{listing.root}: {said}; run: rratag extract {listing.root}") from error
 
 
-def find_listings(store: FeatureStore, roots: Sequence[Path]) -> list[Listing]:
-    """Listings that ``extract`` wrote of these roots, or the latest one.
+def find_listings(store: FeatureStore, roots: Sequence[Path], modality: str | None = None) -> list[Listing]:
+    """Listings that ``extract`` wrote of these roots, or the latest one; of `modality`, or the newest of either.
 
     Raises
     ------
@@ -178,14 +184,16 @@ def find_listings(store: FeatureStore, roots: Sequence[Path]) -> list[Listing]:
     """
     catalog = Catalog(store.cache)
     if not roots:
-        return [catalog.latest("extract")]
+        return [catalog.latest("extract", modality)]
     listings = []
     for root in roots:
-        listing = catalog.find(root, "extract")
+        listing = catalog.find(root, "extract", modality=modality)
         if listing is None:
-            known = ", ".join(str(one.root) for one in catalog.all() if one.command == "extract") or "none"
+            fits = [one for one in catalog.all() if one.command == "extract" and modality in (None, one.modality)]
+            known = ", ".join(str(one.root) for one in fits) or "none"
+            option = "" if modality is None else f" --modality {modality}"
             raise CacheError(
-                f"{root}: not extracted into {store.cache} (extracted are: {known}); run: rratag extract {root}"
+                f"{root}: not extracted into {store.cache} (extracted are: {known}); run: rratag extract {root}{option}"
             )
         listings.append(listing)
     other = next((one for one in listings if one.spec != listings[0].spec), None)

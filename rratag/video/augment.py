@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rratag.errors import UsageError
+from rratag.records import RGB
 from rratag.video.views import ViewRule, mirrored, scaled
 
 if TYPE_CHECKING:
@@ -125,14 +126,16 @@ def asked(views: Sequence[TrainingView]) -> str:
     return f"{TSN}:{len(views)}" if views[0].kind == TSN else FLIP
 
 
-def check_views(views: Sequence[TrainingView], crops: str) -> None:
-    """Refuse views that add nothing to the base.
+def check_views(views: Sequence[TrainingView], crops: str, modality: str = RGB) -> None:
+    """Refuse views that add nothing to the base, or that it cannot have.
 
     Raises
     ------
     UsageError
-        If mirror images are asked for where the base has them already.
+        If mirror images are asked for where the base has them already, or multi-scale crops of optical flow.
     """
+    if modality != RGB and any(view.kind == TSN for view in views):
+        raise UsageError("--views tsn:V is for pictures; beside --modality flow give --views flip")
     if crops == "10" and any(view.kind == FLIP for view in views):
         raise UsageError("--views flip adds nothing to --crops 10, which has the mirror images already")
 

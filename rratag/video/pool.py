@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from rratag.errors import StoppedError, UsageError
 from rratag.records import USABLE, Receipt, Video
 from rratag.video.plan import Sampling
-from rratag.video.process import WorkerProcess, one_line
+from rratag.video.process import WorkerProcess, one_line, signal_name
+from rratag.video.views import ViewRule
 from rratag.video.wire import Job, Outcome, send
 
 T_ = TypeVar("T_")
@@ -35,6 +36,8 @@ START_PAUSE_S = 5.0
 BASE_LIMIT_S = 60.0
 READ_BYTES_PER_S = 10e6
 MAX_LIMIT_S = 7200.0
+FIELD_LIMIT_S = 3600.0
+"""For one field of optical flow: an amount of work that is known, about a second's at the usual size."""
 WINDOW = 3
 """Videos in work or waiting to be taken, for each worker."""
 
@@ -44,9 +47,11 @@ class PoolOptions:
     """How many workers, and what a video may cost.
 
     ``deadline_s`` bounds the worker's time for one video (default: 60 s, twice the video's length, and 1 s for each
-    10 MB, but no more than 2 h); ``no_progress_s`` the time without a sign of life; ``max_pixels`` the picture size
-    (width * height); ``ring_bytes`` the memory that each worker shares with the pool; ``max_memory_bytes`` the worker's
-    own. A worker is replaced after ``videos_per_worker``, so that what native code leaks stays bounded.
+    10 MB, but no more than 2 h); ``no_progress_s`` the time without a sign of life; neither counts optical flow, of
+    which a field may take an hour. ``max_pixels`` bounds the picture size (width * height); ``ring_bytes`` the memory
+    that each worker shares with the pool; ``max_memory_bytes`` the worker's own. A worker is replaced after
+    ``videos_per_worker``, so that what native code leaks stays bounded. ``flow`` asks for stacks of optical flow,
+    [H, W, 10], at this rule's scale.
     """
 
     workers: int
@@ -57,6 +62,7 @@ class PoolOptions:
     ring_bytes: int = 256 << 20
     max_memory_bytes: int = 3 << 30
     videos_per_worker: int = 500
+    flow: ViewRule | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -89,13 +95,14 @@ class Decoded(Generic[T_]):
 
 @dataclass
 class _Attempt(Generic[T_]):
-    """What one try at a video gave so far; ``pictures`` by index: time and converted picture."""
+    """What one try at a video gave so far; ``pictures`` by index: time, converted picture. ``in_field``: at flow."""
 
     sha256: str = ""
     size: int = 0
     mtime_ns: int = 0
     known: bool = False
     limit_s: float = BASE_LIMIT_S
+    in_field: bool = False
     pictures: dict[int, tuple[float, T_]] = field(default_factory=dict)
 
 
@@ -106,8 +113,8 @@ class DecodePool(Generic[T_]):
     ----------
     options : workers and limits
     sampling : which frames of each video
-    convert : called with each picture, uint8 [H, W, 3] upright RGB, from several threads; the array is read-only and
-        valid during the call alone, so the result must not share its memory
+    convert : called with each picture, uint8 [H, W, 3] upright RGB, or stack of optical flow, from several threads; the
+        array is read-only and valid during the call alone, so the result must not share its memory
     is_known : called with a file's sha256, from several threads; True skips decoding
     """
 
@@ -295,7 +302,8 @@ class _Driver(Generic[T_]):
 
     def _attempt(self, video: Video, decoder: str) -> tuple[_Attempt[T_], Outcome]:
         attempt: _Attempt[T_] = _Attempt()
-        job = Job(str(video.path), self.pool.sampling, decoder, self.pool.options.max_pixels)
+        options = self.pool.options
+        job = Job(str(video.path), self.pool.sampling, decoder, options.max_pixels, options.flow)
         try:
             process = self._ready_process()
             process.forget_log()
@@ -361,7 +369,7 @@ class _Driver(Generic[T_]):
         if code == -signal.SIGKILL and held > half:
             message = f"the decoder was killed (SIGKILL) when it had more than {half >> 20} MiB: memory ran out"
             return Outcome("out_of_memory", "limit", message)
-        name = _signal_name(-code) if code < 0 else f"exit code {code}"
+        name = signal_name(-code) if code < 0 else f"exit code {code}"
         return Outcome("decoder_crashed", "signal", ": ".join(filter(None, [f"the decoder died ({name})", said])))
 
     def _converse(self, process: WorkerProcess, attempt: _Attempt[T_]) -> Outcome:
@@ -371,27 +379,28 @@ class _Driver(Generic[T_]):
             asked = time.monotonic()
             message = process.receive(LOOK_S)
             waited = time.monotonic() - asked
-            spent, unweighed = spent + waited, unweighed + waited
+            spent, unweighed = spent + (0.0 if attempt.in_field else waited), unweighed + waited
             silent = 0.0 if message is not None else silent + waited
             if message is not None and message[0] == "done":
                 done: Outcome = message[1]
                 return done
             if message is not None:
                 self._answer(process, attempt, message)
-            exceeded = self._time_exceeded(spent, silent, attempt.limit_s)
+            exceeded = self._time_exceeded(spent, silent, attempt.limit_s, in_field=attempt.in_field)
             if exceeded is None and unweighed >= LOOK_S:
                 unweighed = 0.0
                 exceeded = self._memory_exceeded(process)
             if exceeded is not None:
                 return exceeded
 
-    def _time_exceeded(self, spent: float, silent: float, allowed: float) -> Outcome | None:
+    def _time_exceeded(self, spent: float, silent: float, allowed: float, *, in_field: bool = False) -> Outcome | None:
         options = self.pool.options
         limit = min(allowed, MAX_LIMIT_S) if options.deadline_s is None else options.deadline_s
         if spent > limit:
             return Outcome("timed_out", "limit", f"not done after {limit:.1f} s")
-        if silent > options.no_progress_s:
-            return Outcome("timed_out", "no_progress", f"no sign of life for {options.no_progress_s:.1f} s")
+        patience = FIELD_LIMIT_S if in_field else options.no_progress_s
+        if silent > patience:
+            return Outcome("timed_out", "no_progress", f"no sign of life for {patience:.1f} s")
         return None
 
     def _memory_exceeded(self, process: WorkerProcess) -> Outcome | None:
@@ -406,6 +415,8 @@ class _Driver(Generic[T_]):
             offset, shape, index, time_s = content
             attempt.pictures[index] = (time_s, self._convert(process, offset, shape))
             send(process.stdin, ("free", offset))
+        elif kind == "flow":
+            attempt.in_field = content[0]
         elif kind == "digest":
             attempt.sha256 = content[0]
             attempt.known = self.pool.is_known(attempt.sha256)
@@ -439,10 +450,3 @@ def _result(video: Video, attempt: _Attempt[T_], outcome: Outcome, seconds: floa
         frames=[picture for _, (_, picture) in pictures],
         known=attempt.known,
     )
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -7,6 +7,7 @@ import mmap
 import os
 import re
 import selectors
+import signal
 import subprocess
 import sys
 import tempfile
@@ -128,6 +129,14 @@ _CHATTER = re.compile(r" @ 0x[0-9a-fA-F]+| '[\w,]{100,}'")
 def one_line(text: str) -> str:
     """`text` without control characters or line breaks."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def signal_name(number: int) -> str:
+    """Name of a signal, as in SIGSEGV."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _ring_descriptor(size: int) -> int:

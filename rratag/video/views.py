@@ -112,11 +112,14 @@ class ViewRule:
         return image.copy() if np.may_share_memory(resized, image) else resized
 
     def cut(self, resized: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The views (V, h, w, 3) of a resized picture (h', w', 3); the picture itself where nothing is cropped."""
+        """The views (V, h, w, 3) of a resized picture (h', w', 3); the picture itself where nothing is cropped.
+
+        Of optical flow (h', w', 10) they are (V, h, w, 10).
+        """
         if not self.crops.isdigit():
             return resized[None]
         side = self.input_size
-        views = np.empty((self.num_views, side, side, 3), np.uint8)
+        views = np.empty((self.num_views, side, side, resized.shape[2]), np.uint8)
         for view, (top, left, turned) in zip(views, self.offsets(*resized.shape[:2]), strict=True):
             crop = resized[top : top + side, left : left + side]
             view[:] = mirrored(crop) if turned else crop
@@ -155,8 +158,14 @@ class ViewRule:
 
 
 def mirrored(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Mirror image, left and right, of a picture (H, W, 3). Of optical flow the x fields would be inverted, too."""
-    return image[:, ::-1].copy()
+    """Mirror image, left and right, of a picture (H, W, 3) or of optical flow (H, W, 10).
+
+    In the latter motion to the right, the even channels, becomes motion to the left: 255 - value, as TSN does.
+    """
+    turned = image[:, ::-1].copy()
+    if image.shape[2] != 3:
+        turned[:, :, ::2] = 255 - turned[:, :, ::2]
+    return turned
 
 
 def scaled(images: NDArray[np.uint8], height: int, width: int, interpolation: str) -> NDArray[np.uint8]:

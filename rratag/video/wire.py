@@ -9,18 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from rratag.video.plan import Sampling
+from rratag.video.views import ViewRule
 
 _LENGTH = struct.Struct("<Q")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One video to decode."""
+    """One video to decode; `flow` says that stacks of optical flow are wanted instead of pictures, scaled for it."""
 
     path: str
     sampling: Sampling
     decoder: str
     max_pixels: int
+    flow: ViewRule | None = None
 
 
 @dataclass

@@ -26,6 +26,7 @@ import numpy as np
 from rratag import files
 from rratag.video.complaints import forget_log_above
 from rratag.video.decode import DistrustError, Frame, Notes, routes
+from rratag.video.flow import Stacks
 from rratag.video.gate import Fault, Refused, gate, open_without_waiting
 from rratag.video.plan import wanted_indices
 from rratag.video.probe import Probe, choose_stream, opened, probe
@@ -132,28 +133,39 @@ class Worker:
         found = probe(path, job.max_pixels, self.beat)
         said = ""
         for name, route, view in routes(job.decoder, found):
-            wanted = wanted_indices(job.sampling, view.times_s, view.end_s)
+            wanted = frames = wanted_indices(job.sampling, view.times_s, view.end_s)
+            stacks = None
+            if job.flow is not None:
+                stacks = Stacks(wanted, len(view.times_s), job.flow.resized, self._computing)
+                frames = stacks.frames
             send(self.sink, ("plan", view.end_s - float(view.times_s[0])))
             outcome, notes = Outcome("ok", frames_wanted=len(wanted)), Notes(decoder=name, message=said)
             if job.decoder == "decord" and name != "decord":
                 notes.fallback_from = "decord"
             try:
-                delivered = self._deliver_all(route(view, wanted, notes, job.max_pixels, self.beat), outcome)
-                return _judge(outcome, view, notes, delivered)
+                pictures = route(view, frames, notes, job.max_pixels, self.beat)
+                delivered = self._deliver_all(pictures, outcome, stacks)
+                damaged = notes.damaged if stacks is None else stacks.damaged(notes.damaged)
+                return _judge(outcome, view, notes, delivered, damaged)
             except DistrustError as problem:
                 said = str(problem)
         return Outcome("unreadable", "corrupt", said)
 
-    def _deliver_all(self, frames: Iterator[Frame], outcome: Outcome) -> set[int]:
-        """Pass the frames on; the indices of those that came."""
+    def _deliver_all(self, frames: Iterator[Frame], outcome: Outcome, stacks: Stacks | None) -> set[int]:
+        """Pass the frames on, or the stacks that they make; the indices of those that came."""
         delivered: set[int] = set()
         for frame in frames:
-            if not delivered:
+            if not outcome.height:
                 outcome.height, outcome.width = frame.image.shape[:2]
                 outcome.rotation = frame.rotation
-            self._deliver(frame)
-            delivered.add(frame.index)
+            for one in [frame] if stacks is None else stacks.add(frame):
+                self._deliver(one)
+                delivered.add(one.index)
         return delivered
+
+    def _computing(self, begins: bool) -> None:
+        """Say that a field of optical flow is begun or done: that time is not the decoder's."""
+        send(self.sink, ("flow", begins))
 
     def _deliver(self, frame: Frame) -> None:
         offset = self._take_slot(frame.image.nbytes)
@@ -204,11 +216,11 @@ def _stat(path: Path) -> tuple[int, int]:
     return files.stamp(status)[:2]
 
 
-def _judge(outcome: Outcome, found: Probe, notes: Notes, delivered: set[int]) -> Outcome:
+def _judge(outcome: Outcome, found: Probe, notes: Notes, delivered: set[int], damaged: set[int]) -> Outcome:
     """Set status and counts once everything that can be decoded has been."""
     outcome.decoder, outcome.fallback_from = notes.decoder, notes.fallback_from
     outcome.frames_decoded = len(delivered)
-    outcome.frames_damaged = len(delivered & notes.damaged)
+    outcome.frames_damaged = len(delivered & damaged)
     outcome.duration_s = found.end_s - float(found.times_s[0])
     said = [notes.message] if notes.message else []
     if not delivered:

@@ -60,6 +60,28 @@ def test_commands_and_roots_have_listings_of_their_own(tmp_path: Path) -> None:
     assert len(catalog.all()) == 3
 
 
+def test_modalities_have_listings_of_their_own(tmp_path: Path) -> None:
+    catalog, root = Catalog(tmp_path / "cache"), tmp_path / "a"
+    catalog.write(listing(root))
+    assert catalog.find(root, "extract", modality="flow") is None
+    with pytest.raises(CacheError, match="run first: rratag extract FOLDER --modality flow"):
+        catalog.latest("extract", "flow")
+    catalog.write(listing(root, request={"modality": "flow"}, spec="f" * 16))
+    rgb, flow = (catalog.find(root, "extract", modality=name) for name in ("rgb", "flow"))
+    assert rgb is not None
+    assert flow is not None
+    assert (rgb.modality, rgb.spec, flow.modality, flow.spec) == ("rgb", "0123456789abcdef", "flow", "f" * 16)
+    assert catalog.find(root, "extract") == catalog.latest("extract") == flow  # the newest
+    assert catalog.latest("extract", "rgb") == rgb
+    assert list(catalog.remembered(root)) == [rgb, flow]
+    catalog.write(listing(root), part=True)
+    catalog.write(flow)  # finishes that of its own modality alone
+    assert catalog.find(root, "extract", part=True) is not None
+    catalog.write(rgb)
+    assert catalog.find(root, "extract", part=True) is None
+    assert catalog.latest("extract").modality == "rgb"
+
+
 def test_latest_is_the_newest_of_its_command(tmp_path: Path) -> None:
     catalog = Catalog(tmp_path / "cache")
     with pytest.raises(CacheError, match="run first: rratag extract"):

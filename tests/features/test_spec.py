@@ -163,6 +163,18 @@ def test_view_and_sampling_are_in_the_meaning(change: dict[str, Any]) -> None:
     assert one.meaning_digest != other.meaning_digest
 
 
+def test_flow_is_another_meaning_and_that_of_pictures_stays_as_it_was() -> None:
+    """The digests are those of caches that were made before there was a choice."""
+    rgb, flow = (Request(modality=name).spec(fake_backbone(), "fp32") for name in ("rgb", "flow"))
+    assert rgb.digest == "aec1080c2b3549b9016f20af6db07512d0269959a73008ba16490ac39057468a"
+    assert rgb == Request().spec(fake_backbone(), "fp32")
+    assert flow.meaning_digest != rgb.meaning_digest
+    assert flow.meaning["modality"] == "flow"
+    assert (flow.meaning["flow"]["fields"], flow.meaning["flow"]["bound"]) == (5, 20.0)
+    assert json.loads(json.dumps(flow.meaning)) == flow.meaning
+    assert "modality" not in Request().memo()  # so that listings of then are known again
+
+
 @pytest.mark.parametrize("change", [{"decoder": "pyav"}, {"device": "cpu"}], ids=str)
 def test_how_a_feature_was_computed_is_not_in_the_meaning(change: dict[str, Any]) -> None:
     assert Request().spec(fake_backbone(), "fp32").digest == Request(**change).spec(fake_backbone(), "fp32").digest
@@ -184,6 +196,7 @@ CHANGES: dict[str, Any] = {
     "decoder": "pyav",
     "device": "cpu",
     "precision": "bf16",
+    "modality": "flow",
 }
 
 
@@ -218,8 +231,9 @@ def test_a_relative_weights_file_is_kept_from_the_root(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("sampling", [Sampling(frames=7), Sampling(frames=None, fps=2.5, max_frames=9)])
-def test_a_recipe_gives_the_request_again(sampling: Sampling) -> None:
-    request = Request("tv:resnet18", "random", 96, "3", sampling)
+@pytest.mark.parametrize("modality", ["rgb", "flow"])
+def test_a_recipe_gives_the_request_again(sampling: Sampling, modality: str) -> None:
+    request = Request("tv:resnet18", "random", 96, "3", sampling, modality=modality)
     recipe = json.loads(json.dumps(request.recipe()))
     assert Request.from_recipe(recipe) == request
     assert Request.from_recipe(recipe, device="cpu").device == "cpu"
@@ -232,6 +246,7 @@ def test_a_recipe_gives_the_request_again(sampling: Sampling) -> None:
         ("decoder", "ffmpeg", "choose from auto, pyav, decord"),
         ("device", "tpu", "choose from auto, cpu, cuda"),
         ("precision", "int8", "choose from auto, fp32, fp16, bf16"),
+        ("modality", "depth", "choose from rgb, flow"),
         ("input_size", 31, "accepted are 32 to 2048"),
         ("input_size", 2049, "accepted are 32 to 2048"),
     ],
