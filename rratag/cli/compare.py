@@ -10,11 +10,11 @@ import typer
 
 from rratag import config
 from rratag.cli import options
-from rratag.cli.console import lines, out, say, set_verbosity, steps
+from rratag.cli.console import lines, out, say, set_verbosity, steps, warn
 from rratag.errors import UsageError
 
 if TYPE_CHECKING:
-    from rratag.train.grid import Row
+    from rratag.train.grid import Result, Row
 
 
 def compare(
@@ -36,6 +36,15 @@ def compare(
     out_folder: Annotated[
         Path, typer.Option("--out", help="Folder of the results; what is in it is not computed again.")
     ] = config.STATE_DIR / "compare",
+    figures_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--figures",
+            metavar="FOLDER",
+            help="Draw losses and accuracies by epoch, like the paper's Fig. 5, as SVG files.",
+            show_default=False,
+        ),
+    ] = None,
     cache: options.Cache = config.CACHE_DIR,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -58,11 +67,16 @@ def compare(
     if labels is None:
         options.refuse_unused(context, ("columns",), options.COLUMNS_ALONE)
     label_options = LabelOptions(labels, parse_columns(columns) if columns else None, group_by)
+    if figures_folder is not None:
+        figures_folder = options.absolute(figures_folder)
+        figures_folder.mkdir(parents=True, exist_ok=True)  # before hours of training, not after
     store = FeatureStore(options.absolute(cache))
     grid = Grid(store, roots or [], label_options, options.absolute(out_folder) / "runs", TrainConfig(epochs=epochs))
     contenders = distinct(chosen)
     results = list(steps(grid.run(contenders, range(seeds)), len(contenders) * seeds, "compare"))
     tables = {name: rows(TABLES[name], results) for name in chosen}
+    if figures_folder is not None:
+        _draw(figures_folder, results, chosen)
     if json:
         import json as json_module
 
@@ -74,6 +88,18 @@ def compare(
         lines(_cells(one))
     say("difference: top-1 less that of RRA with 4 glimpses and Li+Le on the same test videos, with its 95 % interval")
     say("paper: mAP on ActivityNet v1.3 with ResNet-152; other data, so only the order can be compared")
+
+
+def _draw(folder: Path, results: list[Result], tables: list[str]) -> None:
+    """Write the figures and say where."""
+    from rratag.files import write_atomically
+    from rratag.train.curves import figures
+
+    for name, text in figures(results, tables).items():
+        write_atomically(folder / name, text.encode())
+        say(f"wrote {folder / name}")
+    if old := sum(one.epoch > 0 and not one.history for one in results):
+        warn(f"{old} results of an earlier version hold no history and are in no figure; train anew into another --out")
 
 
 def _described(found: list[Row]) -> str:

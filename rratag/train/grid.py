@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from rratag.features.store import FeatureStore
 from rratag.head.rra import HeadConfig
 from rratag.head.scores import concatenation_scores, ensemble_scores, glimpse_scores
 from rratag.head.variants import VARIANTS
-from rratag.train.fit import TrainConfig, fit
+from rratag.train.fit import EpochRecord, TrainConfig, fit
 from rratag.train.linear import fit_logistic, mean_vectors
 from rratag.train.run import LabelOptions, TrainingData, load_training_data
 from rratag.train.validate import all_logits
@@ -123,6 +123,8 @@ class Result:
     glimpse_accuracy : of each glimpse alone
     mean_average_precision : macro, by ensemble scores
     epoch : whose weights were kept, counted from 1; 0 where there are no epochs
+    history : one row per epoch, as in ``history.csv`` but without its time; empty where there are no epochs, and in
+        what earlier versions kept
     """
 
     name: str
@@ -134,6 +136,7 @@ class Result:
     glimpse_accuracy: list[float]
     mean_average_precision: float
     epoch: int
+    history: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def top1(self) -> float:
@@ -210,13 +213,13 @@ class _Split:
 
 def _trained(contender: Contender, split: _Split, config: TrainConfig) -> Result:
     if contender.head.get("kind") == LOGISTIC:
-        logits, epoch = _logistic(split), 0
+        logits, epoch, history = _logistic(split), 0, []
         weights = torch.ones(1)
     else:
         head_config = HeadConfig(split.data.spec.meaning["channels"], len(split.data.class_names), **contender.head)
         found = fit(head_config, split.train, split.validation, config)
         logits, weights = all_logits(found.head, split.test, torch.device("cpu"))
-        epoch = found.best_epoch
+        epoch, history = found.best_epoch, [_without_time(record) for record in found.history]
     by_view = logits.flatten(0, 1).double()
     B, V = logits.shape[:2]
 
@@ -236,7 +239,13 @@ def _trained(contender: Contender, split: _Split, config: TrainConfig) -> Result
         [float((ranks(glimpses[:, k], labels) == 0).mean()) for k in range(glimpses.shape[1])],
         macro_mean_average_precision(ensemble, labels),
         epoch,
+        history,
     )
+
+
+def _without_time(record: EpochRecord) -> dict[str, float]:
+    """A row that is the same whenever it is made."""
+    return {name: value for name, value in record.to_json().items() if name != "seconds"}
 
 
 def _logistic(split: _Split) -> torch.Tensor:
