@@ -7,10 +7,14 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
+
 from rratag.data.datasets import frames_inside
 from rratag.data.labels import LabelSet, from_csv, from_folders
 from rratag.errors import LabelError, ModelError
-from rratag.evaluate.report import Evaluation, evaluate
+from rratag.evaluate.bootstrap import group_names
+from rratag.evaluate.redundancy import Redundancy, applies_to, measure
+from rratag.evaluate.report import Evaluation, evaluate, numbers
 from rratag.features.catalog import Catalog, Entry
 from rratag.features.spec import differences, digest
 from rratag.features.store import Features, FeatureStore, JoinedStores, SpecStore
@@ -57,17 +61,41 @@ def evaluate_model(
     if not instances:
         gone = f"; the cache does not hold {len(found.missing)} labelled ones" if found.missing else ""
         raise LabelError(f"{judged}: no labelled video to judge{gone}")
-    judgement = evaluate(predictions(model, stores, instances), [str(one.label) for one in instances])
+    said = predictions(model, stores, instances)
+    judgement = evaluate(said, [str(one.label) for one in instances])
+    if applies_to(model.head):
+        judgement = replace(judgement, redundancy=_redundancy(model, stores, instances, said))
     return judgement, judged, found.missing
+
+
+def _redundancy(
+    model: Model, stores: Sequence[SpecStore], instances: Sequence[Instance], said: Sequence[Prediction]
+) -> Redundancy:
+    return measure(
+        model.head,
+        (_inside(stores, one.start_s, one.end_s).read(one.key).maps for one in instances),
+        np.stack([one.glimpse_scores for one in said]),
+        numbers([str(one.label) for one in instances], model.class_names),
+        group_names([one.group for one in instances], [one.video for one in instances]),
+    )
+
+
+def _inside(stores: Sequence[SpecStore], start_s: float | None, end_s: float | None) -> JoinedStores:
+    """Stores that give the cached frames of an interval, or of the whole video without one."""
+    bounds = start_s, end_s
+    return JoinedStores(stores if bounds == (None, None) else [_Interval(store, *bounds) for store in stores])
 
 
 def predictions(model: Model, stores: Sequence[SpecStore], instances: Sequence[Instance]) -> list[Prediction]:
     """One prediction per instance, in order; of one with bounds, by the cached frames inside them."""
     found: list[Prediction] = []
     for bounds, group in groupby(instances, key=lambda one: (one.start_s, one.end_s)):
-        inside = stores if bounds == (None, None) else [_Interval(store, *bounds) for store in stores]
         entries = (_entry(JoinedStores(stores), one) for one in group)
-        found += (result for result in predict_cached(model, inside, entries) if isinstance(result, Prediction))
+        found += (
+            result
+            for result in predict_cached(model, _inside(stores, *bounds).stores, entries)
+            if isinstance(result, Prediction)
+        )
     return found
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from rratag import files, untrusted
 from rratag.errors import CacheError, StoppedError
+from rratag.evaluate.bootstrap import group_names, paired_gain
 from rratag.evaluate.metrics import macro_mean_average_precision, ranks
 from rratag.features.spec import digest
 from rratag.features.store import FeatureStore
@@ -33,7 +34,6 @@ from rratag.train.validate import all_logits
 
 VALIDATION_SHARE, TEST_SHARE = 0.2, 0.2
 MAX_RUN_BYTES = 2**28
-RESAMPLES = 2000
 LOGISTIC = "logistic"
 """Kind of the baseline without any head: logistic regression on mean features."""
 
@@ -340,21 +340,18 @@ def paired_difference(found: Sequence[Result], base: Sequence[Result]) -> tuple[
     ValueError
         If the two are not of the same videos.
     """
-    rng = np.random.default_rng(0)
-    draws = np.zeros(RESAMPLES)
-    mean = 0.0
     for one, other in zip(found, base, strict=True):
         if one.seed != other.seed or one.videos != other.videos:
             raise ValueError(f"results of other videos: seeds {one.seed} and {other.seed}")
-        gain = (np.array(one.ranks) == 0).astype(float) - (np.array(other.ranks) == 0)
-        names = [group or f"\0{video}" for video, group in zip(one.videos, one.groups, strict=True)]
-        _, place = np.unique(names, return_inverse=True)
-        sums, sizes = np.bincount(place, gain), np.bincount(place)
-        drawn = rng.integers(len(sums), size=(RESAMPLES, len(sums)))
-        draws += sums[drawn].sum(1) / sizes[drawn].sum(1) / len(found)
-        mean += gain.mean() / len(found)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return mean, float(low), float(high)
+    return paired_gain(
+        [_right(one) - _right(other) for one, other in zip(found, base, strict=True)],
+        [group_names(one.groups, one.videos) for one in found],
+    )
+
+
+def _right(result: Result) -> NDArray[np.float64]:
+    """1 where the first tag is the true one."""
+    return np.asarray(np.array(result.ranks) == 0, np.float64)
 
 
 def distinct(tables: Sequence[str]) -> list[Contender]:
