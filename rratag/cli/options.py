@@ -172,7 +172,7 @@ def refuse_unused(context: typer.Context, names: Sequence[str], because: str) ->
 
     for name in names:
         if is_given(context, name):
-            raise UsageError(f"--{name} changes nothing here: {because}")
+            raise UsageError(f"--{name.replace('_', '-')} changes nothing here: {because}")
 
 
 def compression(name: str) -> str:

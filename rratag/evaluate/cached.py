@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from rratag.data.datasets import frames_inside
 from rratag.data.labels import LabelSet, from_csv, from_folders
 from rratag.errors import LabelError, ModelError
 from rratag.evaluate.bootstrap import group_names
@@ -22,6 +21,7 @@ from rratag.model import LABELS_FILE, Model, load_model
 from rratag.records import Instance
 from rratag.tag.predict import Prediction, predict_cached
 from rratag.train.run import find_listings
+from rratag.video.plan import frames_inside
 
 
 def evaluate_model(

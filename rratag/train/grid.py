@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rratag import files, untrusted
+from rratag.data.datasets import CachedDataset
 from rratag.errors import CacheError, StoppedError
 from rratag.evaluate.bootstrap import group_names, paired_gain
 from rratag.evaluate.metrics import macro_mean_average_precision, ranks
@@ -173,27 +175,32 @@ class Grid:
             If a result cannot be kept.
         """
         for seed in seeds:
-            labels = replace(self.labels, seed=seed, validation_split=VALIDATION_SHARE, test_split=TEST_SHARE)
-            split = _Split(load_training_data(self.store, self.roots, labels))
+            split = _Split(self.data(seed))
             for contender in contenders:
-                path = self.folder / f"{self._digest(contender, split, seed)}.json"
-                result = _kept(path)
+                path = self.path(split.data, seed, self._decides(contender, split.data))
+                result = kept_result(path)
                 if result is None:
                     result = _trained(contender, split, replace(self.config, seed=seed, loss=contender.loss))
-                    _keep(path, result)
+                    keep_result(path, result)
                 yield replace(result, name=contender.name)
 
-    def _digest(self, contender: Contender, split: _Split, seed: int) -> str:
-        videos = [[one.video, one.key, one.label, one.group, one.split] for one in split.data.instances]
-        decides = {
+    def data(self, seed: int) -> TrainingData:
+        """Labelled videos in the split of `seed`."""
+        labels = replace(self.labels, seed=seed, validation_split=VALIDATION_SHARE, test_split=TEST_SHARE)
+        return load_training_data(self.store, self.roots, labels)
+
+    def path(self, data: TrainingData, seed: int, decides: Mapping[str, Any]) -> Path:
+        """Where the result of one split is kept that these settings decide."""
+        videos = [[one.video, one.key, one.label, one.group, one.split] for one in data.instances]
+        return self.folder / f"{digest({**decides, 'seed': seed, 'videos': videos})[:16]}.json"
+
+    def _decides(self, contender: Contender, data: TrainingData) -> dict[str, Any]:
+        return {
             "head": dict(contender.head),
             "loss": contender.loss,
             "training": asdict(self.config),
-            "seed": seed,
-            "features": split.data.spec.meaning_digest,
-            "videos": videos,
+            "features": data.spec.meaning_digest,
         }
-        return digest(decides)[:16]
 
 
 class _Split:
@@ -220,20 +227,33 @@ def _trained(contender: Contender, split: _Split, config: TrainConfig) -> Result
         found = fit(head_config, split.train, split.validation, config)
         logits, weights = all_logits(found.head, split.test, torch.device("cpu"))
         epoch, history = found.best_epoch, [_without_time(record) for record in found.history]
+    return judged(contender.name, config.seed, split.test, logits, weights, epoch, history)
+
+
+def judged(
+    name: str,
+    seed: int,
+    test: CachedDataset,
+    logits: Tensor,
+    weights: Tensor,
+    epoch: int,
+    history: list[dict[str, float]],
+) -> Result:
+    """Result from logits (B, V, K, num_classes) of the test videos and glimpse weights (K,)."""
     by_view = logits.flatten(0, 1).double()
     B, V = logits.shape[:2]
 
-    def over_views(scores: torch.Tensor) -> NDArray[np.float64]:
+    def over_views(scores: Tensor) -> NDArray[np.float64]:
         return scores.reshape(B, V, *scores.shape[1:]).mean(1).numpy()
 
     ensemble = over_views(ensemble_scores(by_view, weights))
     glimpses = over_views(glimpse_scores(by_view))
-    labels = split.test.labels
+    labels = test.labels
     return Result(
-        contender.name,
-        config.seed,
-        [one.video for one in split.test.instances],
-        [one.group for one in split.test.instances],
+        name,
+        seed,
+        [one.video for one in test.instances],
+        [one.group for one in test.instances],
         ranks(ensemble, labels).tolist(),
         ranks(over_views(concatenation_scores(by_view)), labels).tolist(),
         [float((ranks(glimpses[:, k], labels) == 0).mean()) for k in range(glimpses.shape[1])],
@@ -248,7 +268,7 @@ def _without_time(record: EpochRecord) -> dict[str, float]:
     return {name: value for name, value in record.to_json().items() if name != "seconds"}
 
 
-def _logistic(split: _Split) -> torch.Tensor:
+def _logistic(split: _Split) -> Tensor:
     """Logits (B, 1, 1, num_classes) of logistic regression on the mean features of the test videos."""
     train, validation, test = split.vectors
     scores = fit_logistic(train, split.train.labels, validation, split.validation.labels).decide(
@@ -257,7 +277,7 @@ def _logistic(split: _Split) -> torch.Tensor:
     return torch.from_numpy(scores)[:, None, None]
 
 
-def _kept(path: Path) -> Result | None:
+def kept_result(path: Path) -> Result | None:
     """A result that is there already; None if there is none, or it is damaged."""
     try:
         return Result(**untrusted.read_json(path, MAX_RUN_BYTES))
@@ -265,7 +285,14 @@ def _kept(path: Path) -> Result | None:
         return None
 
 
-def _keep(path: Path, result: Result) -> None:
+def keep_result(path: Path, result: Result) -> None:
+    """Write a result, all of it or nothing.
+
+    Raises
+    ------
+    StoppedError
+        If it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_atomically(path, json.dumps(asdict(result)).encode())
