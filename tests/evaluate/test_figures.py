@@ -82,8 +82,8 @@ def test_curves_are_told_apart_and_names_are_text() -> None:
     assert len(set(lines)) == 9
     assert {colour for colour, _ in lines} == set(COLOURS)
     texts = [one.text for one in root.iter(f"{SVG}text")]
-    assert {'a < "b"', "&", "<0>", "<8>"} <= set(texts)
-    assert len(set(texts)) == len(texts) or texts.count("1") == 2  # no other name stands twice
+    for text in ('a < "b"', "&", *(f"<{place}>" for place in range(9))):
+        assert texts.count(text) == 1
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0.31, 0.62), (-2, 14.2), (0, 1e-4), (5, 5), (0, 0), (97, 103.5)])
@@ -94,9 +94,7 @@ def test_ticks_are_few_round_and_hold_all_between_them(low: float, high: float) 
     assert found[-1] >= high - 1e-9
     step = found[1] - found[0]
     assert np.diff(found) == pytest.approx(step)
-    assert step / 10 ** math.floor(math.log10(step) + 1e-9) == pytest.approx(
-        round(step / 10 ** math.floor(math.log10(step) + 1e-9))
-    )
+    assert round(step / 10 ** math.floor(math.log10(step) + 1e-9), 6) in (1, 2, 5)
 
 
 @pytest.mark.parametrize("curves", [[], [Curve("x", [], [])], [Curve("x", [1.0], [])], [Curve("x", [math.nan], [0.0])]])

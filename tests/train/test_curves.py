@@ -45,7 +45,7 @@ def test_the_loss_is_the_sum_that_was_minimised_and_the_mean_over_seeds() -> Non
     assert band[0][1] - values(text, "Lc+Li")[0] == pytest.approx(np.std([9, 10], ddof=1), abs=0.05)
 
 
-def test_weights_of_a_sum_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_of_a_sum_count() -> None:
     assert curves_module._training_loss(BASE, row(1, train_Li=3, train_Le=2)) == 5
     weighted = curves_module.Contender("x", {}, "Li+0.5Le")
     assert curves_module._training_loss(weighted, row(1, train_Li=3, train_Le=2)) == 4
