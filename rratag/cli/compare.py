@@ -40,7 +40,7 @@ def compare(
     out_folder: Annotated[
         Path, typer.Option("--out", help="Folder of the results; what is in it is not computed again.")
     ] = config.STATE_DIR / "compare",
-    figures_folder: Annotated[
+    figures: Annotated[
         Path | None,
         typer.Option(
             "--figures",
@@ -93,20 +93,23 @@ def compare(
         raise UsageError(f"unknown --table {unknown[0]!r}; choose from {', '.join(TABLES)}")
     if labels is None:
         options.refuse_unused(context, ("columns",), options.COLUMNS_ALONE)
+    if not chosen:
+        options.refuse_unused(context, ("figures", "seeds"), "it is about tables; name one with --table")
     if i3d is None:
         options.refuse_unused(context, ("i3d_weights", "i3d_size", "workers"), "it is about --i3d")
     label_options = LabelOptions(labels, parse_columns(columns) if columns else None, group_by)
-    if figures_folder is not None:
-        figures_folder = options.absolute(figures_folder)
-        figures_folder.mkdir(parents=True, exist_ok=True)  # before hours of training, not after
+    if figures is not None:
+        figures = options.absolute(figures)
+        figures.mkdir(parents=True, exist_ok=True)  # before hours of training, not after
     store = FeatureStore(options.absolute(cache))
     grid = Grid(store, roots or [], label_options, options.absolute(out_folder) / "runs", TrainConfig(epochs=epochs))
     inflated = _inflated(grid, i3d, i3d_weights, i3d_size, epochs, workers) if i3d else None
     contenders = distinct(chosen)
-    results = list(steps(grid.run(contenders, range(seeds)), len(contenders) * seeds, "compare"))
+    splits = range(seeds) if contenders else []
+    results = list(steps(grid.run(contenders, splits), len(contenders) * seeds, "compare"))
     tables = {name: rows(TABLES[name], results) for name in chosen}
-    if figures_folder is not None:
-        _draw(figures_folder, results, chosen)
+    if figures is not None:
+        _draw(figures, results, chosen)
     if inflated is not None:
         pair = [_run(inflated), *grid.run([BASE], [I3D_SEED])]
         tables["i3d"] = rows([inflated.config.contender, BASE], pair)
@@ -149,9 +152,9 @@ def _print(tables: dict[str, list[Row]], *, json: bool) -> None:
 def _draw(folder: Path, results: list[Result], tables: list[str]) -> None:
     """Write the figures and say where."""
     from rratag.files import write_atomically
-    from rratag.train.curves import figures
+    from rratag.train import curves
 
-    for name, text in figures(results, tables).items():
+    for name, text in curves.figures(results, tables).items():
         write_atomically(folder / name, text.encode())
         say(f"wrote {folder / name}")
     if old := sum(one.epoch > 0 and not one.history for one in results):

@@ -94,7 +94,6 @@ def test_measures_of_rra_are_those_of_the_loops(fields: dict[str, Any]) -> None:
     np.testing.assert_allclose(found.overlap, overlap, atol=1e-12)
     assert found.reductions is not None
     np.testing.assert_allclose([[one.negative, one.silenced] for one in found.reductions], reductions, atol=1e-12)
-    assert 0 < reductions[:, 0].min() < reductions[:, 0].max() <= 1 or fields == {"norm": False}
     assert all(not one._forward_hooks for one in head.later)
 
 

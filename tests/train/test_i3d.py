@@ -145,6 +145,7 @@ def test_what_the_command_cannot_inflate_is_one_line(toy_cache: Any, cli: Any) -
     arguments = ("compare", "--cache", toy_cache.cache, "--i3d-weights", "random", "--i3d")
     cli(*arguments, "tv:mobilenet_v2").says_one_line(2, "--i3d tv:mobilenet_v2", "tv:resnet50")
     cli("compare", "--i3d-size", 64).says_one_line(2, "--i3d-size", "--i3d")
+    cli(*arguments, "tv:resnet18", "--figures", "drawn").says_one_line(2, "--figures", "--table")
     cli(*arguments, "resnet18").says_one_line(2, "--i3d resnet18", "tv:resnet18")
     ran = cli(*arguments, "tv:resnet18")
     assert (ran.code, ran.out) == (1, "")
