@@ -112,6 +112,13 @@ def test_drawn_clips_are_consecutive_and_cut_alike_and_belong_to_epoch_and_video
     assert len(places) > 2
 
 
+def test_a_cut_reaches_every_edge(folder: Path) -> None:
+    data = dataset(folder)
+    clip = np.random.default_rng(0).integers(0, 256, (2, 40, 80, 3), np.uint8)
+    np.testing.assert_array_equal(data._cut(clip, 0.999, 0.0), clip[:, -32:, :32])
+    np.testing.assert_array_equal(data._cut(clip, 0.0, 0.999), clip[:, :32, -32:])
+
+
 def test_neither_workers_nor_order_change_a_clip(folder: Path) -> None:
     one = list(dataset(folder).drawn([0, 1, 2], 3, 1, 1))
     other = list(dataset(folder, workers=2).drawn([2, 1, 0], 3, 1, 9))[::-1]

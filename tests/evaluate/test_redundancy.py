@@ -148,6 +148,10 @@ def test_the_interval_counts_groups_and_knows_the_sign() -> None:
     assert alone[1] < 0.5 < alone[2] <= 1
     together = paired_gain([gain], [["a"] * 6 + ["b"] * 2])
     assert together[1:] == (-1, 1)
+    gain = np.repeat([1.0, 0.0], [40, 360])  # 40 groups of one video gain, 40 groups of nine do not
+    mean, low, high = paired_gain([gain], [[f"a{one}" for one in range(40)] + [f"b{one % 40}" for one in range(360)]])
+    assert 0.05 < low < mean < high < 0.2
+    assert mean == pytest.approx(0.1)
     assert group_names(["g", "", ""], ["a", "a", "b"]) == ["g", "\0a", "\0b"]
 
 
