@@ -14,6 +14,7 @@ from rratag.cli.console import lines, out, printable, say, set_verbosity, warn
 from rratag.errors import UsageError
 
 if TYPE_CHECKING:
+    from rratag.evaluate.redundancy import Redundancy
     from rratag.evaluate.report import Evaluation, ScoreMetrics
 
 PARTS = ("test", "validation", "train", "all")
@@ -116,7 +117,9 @@ def _show(found: Evaluation, judged: str) -> None:
     for one in found.models:
         table.append([f"{printable(one.name)} alone, weight {one.weight:g}", *_figures(one.ensemble)])
     lines(table)
-    if found.glimpse_accuracy:
+    if found.redundancy is not None:
+        lines(_glimpse_lines(found.redundancy, found.glimpse_accuracy))
+    elif found.glimpse_accuracy:
         out.print("glimpses alone: " + " ".join(f"{share:.3f}" for share in found.glimpse_accuracy))
     for pair in found.confused_pairs:
         out.print(printable(f"  {pair.label} taken for {pair.predicted}: {pair.count}"), markup=False)
@@ -129,3 +132,25 @@ def _show(found: Evaluation, judged: str) -> None:
 def _figures(score: ScoreMetrics) -> list[str]:
     figures = (score.top1, score.top3, score.top5, score.mean_per_class_accuracy, score.mean_average_precision)
     return [f"{figure:.3f}" for figure in figures]
+
+
+def _glimpse_lines(found: Redundancy, alone: list[float]) -> list[list[str]]:
+    """A line per glimpse: its accuracy, what it adds to those before it, what was reduced before it, its overlap."""
+    table = [["glimpse", "alone", "first k", "adds", "95 %", "noise?", "x-tilde<0", "silenced", "overlap with 1, 2..."]]
+    table.append(["1", f"{alone[0]:.3f}", f"{found.first_accuracy[0]:.3f}", *[""] * 6])
+    for k, gain in enumerate(found.gains, start=1):
+        step = found.reductions[k - 1] if found.reductions else None
+        table.append(
+            [
+                str(k + 1),
+                f"{alone[k]:.3f}",
+                f"{found.first_accuracy[k]:.3f}",
+                f"{gain.difference:+.3f}",
+                f"{gain.low:+.3f} to {gain.high:+.3f}",
+                "within" if gain.low <= 0 <= gain.high else "beyond",
+                "" if step is None else f"{step.negative:.2f}",
+                "" if step is None else f"{step.silenced:.2f}",
+                " ".join(f"{share:.2f}" for share in found.overlap[k][:k]),
+            ]
+        )
+    return table

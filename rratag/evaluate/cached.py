@@ -8,10 +8,13 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from rratag.data.datasets import frames_inside
+import numpy as np
+
 from rratag.data.labels import LabelSet, from_csv, from_folders
 from rratag.errors import LabelError, ModelError, UsageError
-from rratag.evaluate.report import Evaluation, ModelMetrics, evaluate
+from rratag.evaluate.bootstrap import group_names
+from rratag.evaluate.redundancy import Redundancy, applies_to, measure
+from rratag.evaluate.report import Evaluation, ModelMetrics, evaluate, numbers
 from rratag.features.catalog import Catalog, Entry
 from rratag.features.spec import differences, digest
 from rratag.features.store import Features, FeatureStore, JoinedStores, SpecStore
@@ -20,6 +23,7 @@ from rratag.records import Instance
 from rratag.tag.fuse import Stream, fuse, load_streams
 from rratag.tag.predict import Prediction, check_crop_fusion, check_views, predict_cached
 from rratag.train.run import find_listings
+from rratag.video.plan import frames_inside
 from rratag.video.views import CROPS
 
 logger = logging.getLogger(__name__)
@@ -74,7 +78,11 @@ def evaluate_model(
         raise LabelError(f"{judged}: no labelled video to judge{gone}")
     names = [str(one.label) for one in instances]
     each = [predictions(stream.model, stores[number], instances, crop_fusion) for number, stream in enumerate(streams)]
-    return _judged(streams, each, names), judged, missing
+    judgement = _judged(streams, each, names)
+    model = streams[0].model
+    if len(streams) == 1 and crop_fusion == "mean" and applies_to(model.head):
+        judgement = replace(judgement, redundancy=_redundancy(model, stores[0], instances, each[0]))
+    return judgement, judged, missing
 
 
 def _judged(streams: Sequence[Stream], each: Sequence[Sequence[Prediction]], names: Sequence[str]) -> Evaluation:
@@ -90,15 +98,32 @@ def _judged(streams: Sequence[Stream], each: Sequence[Sequence[Prediction]], nam
     return replace(together, models=models)
 
 
+def _redundancy(
+    model: Model, stores: Sequence[SpecStore], instances: Sequence[Instance], said: Sequence[Prediction]
+) -> Redundancy:
+    return measure(
+        model.head,
+        (_inside(stores, one.start_s, one.end_s).read(one.key).maps for one in instances),
+        np.stack([one.glimpse_scores for one in said]),
+        numbers([str(one.label) for one in instances], model.class_names),
+        group_names([one.group for one in instances], [one.video for one in instances]),
+    )
+
+
+def _inside(stores: Sequence[SpecStore], start_s: float | None, end_s: float | None) -> JoinedStores:
+    """Stores that give the cached frames of an interval, or of the whole video without one."""
+    bounds = start_s, end_s
+    return JoinedStores(stores if bounds == (None, None) else [_Interval(store, *bounds) for store in stores])
+
+
 def predictions(
     model: Model, stores: Sequence[SpecStore], instances: Sequence[Instance], crop_fusion: str = "mean"
 ) -> list[Prediction]:
     """One prediction per instance, in order; of one with bounds, by the cached frames inside them."""
     found: list[Prediction] = []
     for bounds, group in groupby(instances, key=lambda one: (one.start_s, one.end_s)):
-        inside = stores if bounds == (None, None) else [_Interval(store, *bounds) for store in stores]
         entries = (_entry(JoinedStores(stores), one) for one in group)
-        results = predict_cached(model, inside, entries, crop_fusion=crop_fusion)
+        results = predict_cached(model, _inside(stores, *bounds).stores, entries, crop_fusion=crop_fusion)
         found += (result for result in results if isinstance(result, Prediction))
     return found
 

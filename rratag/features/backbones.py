@@ -196,6 +196,7 @@ def load(
     input_size: int | None = None,
     download: bool = False,
     modality: str = RGB,
+    folded: bool = True,
 ) -> Backbone:
     """A frozen backbone by name.
 
@@ -206,6 +207,7 @@ def load(
     input_size : side of the input in pixels, None for the weights' own
     download : whether missing weights may be fetched from the network
     modality : "rgb", or "flow" for stacks of optical flow instead of pictures
+    folded : whether to fold BatchNorm into the convolutions: faster, and no longer to be trained
 
     Raises
     ------
@@ -226,7 +228,7 @@ def load(
     backbone = _measure(backbone)
     if modality == FLOW:
         _take_flow(backbone)
-    return _checked_and_folded(backbone)
+    return _checked(backbone, folded)
 
 
 def _take_flow(backbone: Backbone) -> None:
@@ -278,7 +280,7 @@ def _measure(backbone: Backbone) -> Backbone:
     return backbone
 
 
-def _checked_and_folded(backbone: Backbone) -> Backbone:
+def _checked(backbone: Backbone, folded: bool) -> Backbone:
     """Check on a picture of noise that the pooled features give the logits; fold BatchNorm into the convolutions.
 
     Raises
@@ -301,7 +303,8 @@ def _checked_and_folded(backbone: Backbone) -> Backbone:
             f"--backbone {backbone.name}: its classifier takes more than the mean of its feature map;"
             " choose a CNN with global average pooling"
         )
-    backbone.network = fold(backbone.network, backbone._features, images)
+    if folded:
+        backbone.network = fold(backbone.network, backbone._features, images)
     return backbone.to(torch.device("cpu"), torch.float32)
 
 

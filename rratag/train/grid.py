@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rratag import files, untrusted
+from rratag.data.datasets import CachedDataset
 from rratag.errors import CacheError, StoppedError
+from rratag.evaluate.bootstrap import group_names, paired_gain
 from rratag.evaluate.metrics import macro_mean_average_precision, ranks
 from rratag.features.spec import digest
 from rratag.features.store import FeatureStore
 from rratag.head.rra import HeadConfig
 from rratag.head.scores import concatenation_scores, ensemble_scores, glimpse_scores
 from rratag.head.variants import VARIANTS
-from rratag.train.fit import TrainConfig, fit
+from rratag.train.fit import EpochRecord, TrainConfig, fit
 from rratag.train.linear import fit_logistic, mean_vectors
 from rratag.train.run import LabelOptions, TrainingData, load_training_data
 from rratag.train.validate import all_logits
@@ -34,7 +37,6 @@ from rratag.video.augment import TrainingView
 
 VALIDATION_SHARE, TEST_SHARE = 0.2, 0.2
 MAX_RUN_BYTES = 2**28
-RESAMPLES = 2000
 LOGISTIC = "logistic"
 """Kind of the baseline without any head: logistic regression on mean features."""
 
@@ -124,6 +126,8 @@ class Result:
     glimpse_accuracy : of each glimpse alone
     mean_average_precision : macro, by ensemble scores
     epoch : whose weights were kept, counted from 1; 0 where there are no epochs
+    history : one row per epoch, as in ``history.csv`` but without its time; empty where there are no epochs, and in
+        what earlier versions kept
     """
 
     name: str
@@ -135,6 +139,7 @@ class Result:
     glimpse_accuracy: list[float]
     mean_average_precision: float
     epoch: int
+    history: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def top1(self) -> float:
@@ -179,29 +184,35 @@ class Grid:
             If a result cannot be kept.
         """
         for seed in seeds:
-            labels = replace(self.labels, seed=seed, validation_split=VALIDATION_SHARE, test_split=TEST_SHARE)
-            split = _Split(load_training_data(self.store, self.roots, labels, views=self.views))
+            split = _Split(self.data(seed))
             for contender in contenders:
-                path = self.folder / f"{self._digest(contender, split, seed)}.json"
-                result = _kept(path)
+                path = self.path(split.data, seed, self._decides(contender, split.data))
+                result = kept_result(path)
                 if result is None:
                     result = _trained(contender, split, replace(self.config, seed=seed, loss=contender.loss))
-                    _keep(path, result)
+                    keep_result(path, result)
                 yield replace(result, name=contender.name)
 
-    def _digest(self, contender: Contender, split: _Split, seed: int) -> str:
-        videos = [[one.video, one.key, one.label, one.group, one.split] for one in split.data.instances]
+    def data(self, seed: int) -> TrainingData:
+        """Labelled videos in the split of `seed`."""
+        labels = replace(self.labels, seed=seed, validation_split=VALIDATION_SHARE, test_split=TEST_SHARE)
+        return load_training_data(self.store, self.roots, labels, views=self.views)
+
+    def path(self, data: TrainingData, seed: int, decides: Mapping[str, Any]) -> Path:
+        """Where the result of one split is kept that these settings decide."""
+        videos = [[one.video, one.key, one.label, one.group, one.split] for one in data.instances]
+        return self.folder / f"{digest({**decides, 'seed': seed, 'videos': videos})[:16]}.json"
+
+    def _decides(self, contender: Contender, data: TrainingData) -> dict[str, Any]:
         decides = {
             "head": dict(contender.head),
             "loss": contender.loss,
             "training": asdict(self.config),
-            "seed": seed,
-            "features": split.data.spec.meaning_digest,
-            "videos": videos,
+            "features": data.spec.meaning_digest,
         }
         if self.views:
             decides["views"] = [view.describe() for view in self.views]
-        return digest(decides)[:16]
+        return decides
 
 
 class _Split:
@@ -221,36 +232,55 @@ class _Split:
 
 def _trained(contender: Contender, split: _Split, config: TrainConfig) -> Result:
     if contender.head.get("kind") == LOGISTIC:
-        logits, epoch = _logistic(split), 0
+        logits, epoch, history = _logistic(split), 0, []
         weights = torch.ones(1)
     else:
         head_config = HeadConfig(split.data.spec.meaning["channels"], len(split.data.class_names), **contender.head)
         found = fit(head_config, split.train, split.validation, config)
         logits, weights = all_logits(found.head, split.test, torch.device("cpu"))
-        epoch = found.best_epoch
+        epoch, history = found.best_epoch, [_without_time(record) for record in found.history]
+    return judged(contender.name, config.seed, split.test, logits, weights, epoch, history)
+
+
+def judged(
+    name: str,
+    seed: int,
+    test: CachedDataset,
+    logits: Tensor,
+    weights: Tensor,
+    epoch: int,
+    history: list[dict[str, float]],
+) -> Result:
+    """Result from logits (B, V, K, num_classes) of the test videos and glimpse weights (K,)."""
     by_view = logits.flatten(0, 1).double()
     B, V = logits.shape[:2]
 
-    def over_views(scores: torch.Tensor) -> NDArray[np.float64]:
+    def over_views(scores: Tensor) -> NDArray[np.float64]:
         return scores.reshape(B, V, *scores.shape[1:]).mean(1).numpy()
 
     ensemble = over_views(ensemble_scores(by_view, weights))
     glimpses = over_views(glimpse_scores(by_view))
-    labels = split.test.labels
+    labels = test.labels
     return Result(
-        contender.name,
-        config.seed,
-        [one.video for one in split.test.instances],
-        [one.group for one in split.test.instances],
+        name,
+        seed,
+        [one.video for one in test.instances],
+        [one.group for one in test.instances],
         ranks(ensemble, labels).tolist(),
         ranks(over_views(concatenation_scores(by_view)), labels).tolist(),
         [float((ranks(glimpses[:, k], labels) == 0).mean()) for k in range(glimpses.shape[1])],
         macro_mean_average_precision(ensemble, labels),
         epoch,
+        history,
     )
 
 
-def _logistic(split: _Split) -> torch.Tensor:
+def _without_time(record: EpochRecord) -> dict[str, float]:
+    """A row that is the same whenever it is made."""
+    return {name: value for name, value in record.to_json().items() if name != "seconds"}
+
+
+def _logistic(split: _Split) -> Tensor:
     """Logits (B, 1, 1, num_classes) of logistic regression on the mean features of the test videos."""
     train, validation, test = split.vectors
     scores = fit_logistic(train, split.train.labels, validation, split.validation.labels).decide(
@@ -259,7 +289,7 @@ def _logistic(split: _Split) -> torch.Tensor:
     return torch.from_numpy(scores)[:, None, None]
 
 
-def _kept(path: Path) -> Result | None:
+def kept_result(path: Path) -> Result | None:
     """A result that is there already; None if there is none, or it is damaged."""
     try:
         return Result(**untrusted.read_json(path, MAX_RUN_BYTES))
@@ -267,7 +297,14 @@ def _kept(path: Path) -> Result | None:
         return None
 
 
-def _keep(path: Path, result: Result) -> None:
+def keep_result(path: Path, result: Result) -> None:
+    """Write a result, all of it or nothing.
+
+    Raises
+    ------
+    StoppedError
+        If it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_atomically(path, json.dumps(asdict(result)).encode())
@@ -342,21 +379,18 @@ def paired_difference(found: Sequence[Result], base: Sequence[Result]) -> tuple[
     ValueError
         If the two are not of the same videos.
     """
-    rng = np.random.default_rng(0)
-    draws = np.zeros(RESAMPLES)
-    mean = 0.0
     for one, other in zip(found, base, strict=True):
         if one.seed != other.seed or one.videos != other.videos:
             raise ValueError(f"results of other videos: seeds {one.seed} and {other.seed}")
-        gain = (np.array(one.ranks) == 0).astype(float) - (np.array(other.ranks) == 0)
-        names = [group or f"\0{video}" for video, group in zip(one.videos, one.groups, strict=True)]
-        _, place = np.unique(names, return_inverse=True)
-        sums, sizes = np.bincount(place, gain), np.bincount(place)
-        drawn = rng.integers(len(sums), size=(RESAMPLES, len(sums)))
-        draws += sums[drawn].sum(1) / sizes[drawn].sum(1) / len(found)
-        mean += gain.mean() / len(found)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return mean, float(low), float(high)
+    return paired_gain(
+        [_right(one) - _right(other) for one, other in zip(found, base, strict=True)],
+        [group_names(one.groups, one.videos) for one in found],
+    )
+
+
+def _right(result: Result) -> NDArray[np.float64]:
+    """1 where the first tag is the true one."""
+    return np.asarray(np.array(result.ranks) == 0, np.float64)
 
 
 def distinct(tables: Sequence[str]) -> list[Contender]:

@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from rratag.video.plan import Sampling
+from rratag.video.plan import Choice
 from rratag.video.views import ViewRule
 
 _LENGTH = struct.Struct("<Q")
@@ -19,7 +19,7 @@ class Job:
     """One video to decode; `flow` says that stacks of optical flow are wanted instead of pictures, scaled for it."""
 
     path: str
-    sampling: Sampling
+    sampling: Choice
     decoder: str
     max_pixels: int
     flow: ViewRule | None = None
