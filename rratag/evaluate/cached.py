@@ -19,7 +19,7 @@ from rratag.features.catalog import Catalog, Entry
 from rratag.features.spec import differences, digest
 from rratag.features.store import Features, FeatureStore, JoinedStores, SpecStore
 from rratag.model import LABELS_FILE, Model
-from rratag.records import Instance
+from rratag.records import RGB, Instance
 from rratag.tag.fuse import Stream, fuse, load_streams
 from rratag.tag.predict import Prediction, check_crop_fusion, check_views, predict_cached
 from rratag.train.run import find_listings
@@ -138,7 +138,7 @@ def _labelled(
 ) -> tuple[LabelSet, str]:
     """Videos to judge, and what they are called."""
     if root is not None:
-        ids_to_keys = find_listings(store, [root])[0].ids_to_keys()
+        ids_to_keys = find_listings(store, [root], streams[0].model.meaning.get("modality", RGB))[0].ids_to_keys()
         found = LabelSet(from_folders(ids_to_keys)) if labels is None else from_csv(labels, ids_to_keys, columns)
         return found, str(root)
     names = [stream.name for stream in streams]

@@ -51,8 +51,8 @@ class Evaluation:
     ``ensemble`` are the figures of Eq. 6, ``concatenation`` of Eq. 4; ``glimpse_accuracy`` is the top-1 accuracy of
     each of the K glimpses by itself; ``confused_pairs`` (by ensemble scores) come most frequent first. ``num_classes``
     counts the model's classes, ``num_classes_seen`` those that the labels hold. ``concatenation`` is None where only
-    the ensemble scores are known. ``models`` has one entry for each of several fused models. ``redundancy`` is None where
-    attention and maps are not known, or there is one glimpse alone.
+    the ensemble scores are known. ``models`` has one entry for each of several fused models. ``redundancy`` is None
+    where attention and maps are not known, or there is one glimpse alone.
     """
 
     num_videos: int

@@ -204,7 +204,7 @@ class Grid:
         return self.folder / f"{digest({**decides, 'seed': seed, 'videos': videos})[:16]}.json"
 
     def _decides(self, contender: Contender, data: TrainingData) -> dict[str, Any]:
-        decides = {
+        decides: dict[str, Any] = {
             "head": dict(contender.head),
             "loss": contender.loss,
             "training": asdict(self.config),
