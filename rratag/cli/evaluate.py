@@ -10,7 +10,7 @@ import typer
 
 from rratag import config
 from rratag.cli import options
-from rratag.cli.console import lines, out, printable, say, set_verbosity, warn
+from rratag.cli.console import lines, out, printable, say, set_verbosity, track, warn
 from rratag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,7 +65,14 @@ def evaluate(
 
         folder = model or config.MODELS_DIR / config.MODEL_NAME
         found, judged, missing = evaluate_model(
-            folder, options.absolute(cache), part=on, root=root, labels=labels, columns=names
+            folder,
+            options.absolute(cache),
+            part=on,
+            root=root,
+            labels=labels,
+            columns=names,
+            workers=options.default_workers(),
+            progress=track,
         )
     if json:
         typer.echo(json_module.dumps({"judged": judged, **found.to_json()}))

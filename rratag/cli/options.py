@@ -123,6 +123,30 @@ GroupBy = Annotated[
         help="Group of a video = what REGEX finds in its id; a group never spans a split.",
     ),
 ]
+Finetune = Annotated[
+    bool,
+    typer.Option("--finetune", help="Train the CNN too, from the videos' frames, from the first epoch on."),
+]
+FinetuneAfter = Annotated[
+    int | None,
+    typer.Option("--finetune-after", metavar="E", min=1, help="Train the CNN too after E epochs from the cache."),
+]
+BackboneBn = Annotated[
+    str,
+    typer.Option(
+        "--backbone-bn", help="BatchNorms of the CNN that learn: frozen (none), partial (the first) or train (all)."
+    ),
+]
+BackboneLrScale = Annotated[
+    float | None,
+    typer.Option(
+        "--backbone-lr-scale", help="The CNN's learning rate as a multiple of the head's.  [default: 0.1; paper: 1]"
+    ),
+]
+Clip = Annotated[
+    float | None,
+    typer.Option("--clip", help="Largest norm of the gradient of head and CNN together, once the CNN learns."),
+]
 ModelPath = Annotated[
     Path | None,
     typer.Option("--model", envvar="RRATAG_MODEL", help="Model folder.  [default: .rratag/models/latest]"),
@@ -172,7 +196,7 @@ def refuse_unused(context: typer.Context, names: Sequence[str], because: str) ->
 
     for name in names:
         if is_given(context, name):
-            raise UsageError(f"--{name} changes nothing here: {because}")
+            raise UsageError(f"--{name.replace('_', '-')} changes nothing here: {because}")
 
 
 def compression(name: str) -> str:

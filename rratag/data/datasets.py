@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rratag.features.store import Features, Header
 from rratag.records import Instance
-from rratag.video.plan import random_frames
+from rratag.video.plan import frames_inside, random_frames
 
 
 class Source(Protocol):
@@ -214,15 +214,3 @@ def collate(maps: Sequence[NDArray[np.float16]]) -> tuple[Tensor, Tensor | None]
         if mask is not None:
             mask[row, :N, :h, :w] = True
     return features, mask
-
-
-def frames_inside(time_s: NDArray[np.float64], start_s: float | None, end_s: float | None) -> NDArray[np.int64]:
-    """Positions of the times in [start, end); the one nearest to the middle if there are none."""
-    start = -np.inf if start_s is None else start_s
-    end = np.inf if end_s is None else end_s
-    inside = np.flatnonzero((time_s >= start) & (time_s < end))
-    if len(inside):
-        return inside
-    # no frame inside means that both ends, or the only one given, lie beyond or between cached frames
-    middle = np.clip((max(start, time_s[0]) + min(end, time_s[-1])) / 2, time_s[0], time_s[-1])
-    return np.array([np.abs(time_s - middle).argmin()])

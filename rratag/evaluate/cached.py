@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from rratag.data.datasets import frames_inside
 from rratag.data.labels import LabelSet, from_csv, from_folders
 from rratag.errors import LabelError, ModelError
 from rratag.evaluate.report import Evaluation, evaluate
 from rratag.features.catalog import Catalog, Entry
+from rratag.features.extract import RunOptions
 from rratag.features.spec import differences, digest
 from rratag.features.store import Features, FeatureStore, JoinedStores, SpecStore
 from rratag.model import LABELS_FILE, Model, load_model
-from rratag.records import Instance
+from rratag.records import Instance, Receipt
 from rratag.tag.predict import Prediction, predict_cached
+from rratag.tag.run import Tagging, model_request
 from rratag.train.run import find_listings
+from rratag.video.discover import discover
+from rratag.video.plan import frames_inside
 
 
 def evaluate_model(
@@ -28,6 +31,8 @@ def evaluate_model(
     root: Path | None = None,
     labels: Path | None = None,
     columns: dict[str, str] | None = None,
+    workers: int = 1,
+    progress: Callable[[Iterable[Receipt], int, str], Iterable[Receipt]] = lambda receipts, total, name: receipts,
 ) -> tuple[Evaluation, str, list[str]]:
     """Figures of a model folder, which videos they are of, and labelled videos that the cache does not hold.
 
@@ -36,6 +41,8 @@ def evaluate_model(
     part : "test", "validation", "train" or "all" of the model's own split; None is test, or validation without a test
     root : judge all labelled videos of this extracted folder instead
     labels : label file of `root`; by default the first folder below it is the tag
+    workers, progress : decode processes, and what the receipts pass through, where the model has its own backbone and
+        its features are not cached yet
 
     Raises
     ------
@@ -45,7 +52,6 @@ def evaluate_model(
         If there is no labelled video to judge.
     """
     model, store = load_model(folder), FeatureStore(cache)
-    stores = _stores(model, store)
     if root is None:
         found, part = _own_part(folder, model, store, part)
         judged = f"{part} part of {folder}"
@@ -57,8 +63,38 @@ def evaluate_model(
     if not instances:
         gone = f"; the cache does not hold {len(found.missing)} labelled ones" if found.missing else ""
         raise LabelError(f"{judged}: no labelled video to judge{gone}")
+    if model.backbone is not None:
+        _extract(model, store, root, instances, workers, progress)
+    stores = _stores(model, store)
     judgement = evaluate(predictions(model, stores, instances), [str(one.label) for one in instances])
     return judgement, judged, found.missing
+
+
+def _extract(
+    model: Model,
+    store: FeatureStore,
+    root: Path | None,
+    instances: Sequence[Instance],
+    workers: int,
+    progress: Callable[[Iterable[Receipt], int, str], Iterable[Receipt]],
+) -> None:
+    """Features of the model's own backbone for these videos, as far as they are not there."""
+    known = store.with_meaning(digest(model.meaning))
+    wanted = {one.video for one in instances if not any(one_store.has(one.key) for one_store in known)}
+    for folder in [Path(name) for name in model.info.get("roots", [])] if root is None else [root]:
+        if not wanted:
+            return
+        found = discover([str(folder)])
+        videos = [video for video in found.videos if video.id in wanted]
+        tagging = Tagging(
+            model,
+            replace(found, videos=videos, failures=[], is_whole=False),
+            model_request(model),
+            store,
+            RunOptions(workers),
+        )
+        for _ in progress(tagging.extract(), len(videos), "evaluate"):
+            pass
 
 
 def predictions(model: Model, stores: Sequence[SpecStore], instances: Sequence[Instance]) -> list[Prediction]:

@@ -182,7 +182,14 @@ TORCHVISION: dict[str, Family] = {
 """torchvision families by the beginning of their names; the longest that fits is taken."""
 
 
-def load(name: str, *, weights: str | None = None, input_size: int | None = None, download: bool = False) -> Backbone:
+def load(
+    name: str,
+    *,
+    weights: str | None = None,
+    input_size: int | None = None,
+    download: bool = False,
+    folded: bool = True,
+) -> Backbone:
     """A frozen backbone by name.
 
     Parameters
@@ -191,6 +198,7 @@ def load(name: str, *, weights: str | None = None, input_size: int | None = None
     weights : a file (state dict by torch.save, or safetensors), "random", or None for the name's own weights
     input_size : side of the input in pixels, None for the weights' own
     download : whether missing weights may be fetched from the network
+    folded : whether to fold BatchNorm into the convolutions: faster, and no longer to be trained
 
     Raises
     ------
@@ -208,7 +216,7 @@ def load(name: str, *, weights: str | None = None, input_size: int | None = None
     backbone.network.eval().requires_grad_(False)
     backbone.preprocessing = backbone.preprocessing.at(input_size)
     backbone.to(torch.device("cpu"), torch.float32)
-    return _checked_and_folded(_measure(backbone))
+    return _checked(_measure(backbone), folded)
 
 
 def _measure(backbone: Backbone) -> Backbone:
@@ -232,7 +240,7 @@ def _measure(backbone: Backbone) -> Backbone:
     return backbone
 
 
-def _checked_and_folded(backbone: Backbone) -> Backbone:
+def _checked(backbone: Backbone, folded: bool) -> Backbone:
     """Check on a picture of noise that the pooled features give the logits; fold BatchNorm into the convolutions.
 
     Raises
@@ -255,7 +263,8 @@ def _checked_and_folded(backbone: Backbone) -> Backbone:
             f"--backbone {backbone.name}: its classifier takes more than the mean of its feature map;"
             " choose a CNN with global average pooling"
         )
-    backbone.network = fold(backbone.network, backbone._features, images)
+    if folded:
+        backbone.network = fold(backbone.network, backbone._features, images)
     return backbone.to(torch.device("cpu"), torch.float32)
 
 

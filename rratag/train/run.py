@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rratag.data.datasets import CachedDataset
+from rratag.data.frames import FrameDataset
 from rratag.data.label_file import labels_csv
 from rratag.data.labels import LabelSet, class_names, from_csv, from_folders, with_groups
 from rratag.data.splits import PARTS, split
@@ -19,8 +21,9 @@ from rratag.features.request import DEVICES, RECIPE
 from rratag.features.spec import Spec, digest
 from rratag.features.store import FeatureStore, JoinedStores
 from rratag.head.rra import HeadConfig
-from rratag.model import Model, save_model
+from rratag.model import BACKBONE_FILE, Model, backbone_bytes, save_model
 from rratag.records import Instance
+from rratag.train.finetune import FinetuneConfig, Unfrozen, trainable
 from rratag.train.fit import EpochRecord, FitResult, TrainConfig, fit
 
 
@@ -40,7 +43,8 @@ class LabelOptions:
 class TrainingData:
     """Labelled, divided videos and where their features are.
 
-    `missing` names videos of the label file that the cache does not hold; `warnings` are lines for the user.
+    `missing` names videos of the label file that the cache does not hold; `warnings` are lines for the user; `sources`
+    says where each video lay when it was extracted.
     """
 
     store: JoinedStores
@@ -51,6 +55,7 @@ class TrainingData:
     class_names: list[str]
     missing: list[str]
     warnings: list[str]
+    sources: dict[str, Path] = field(default_factory=dict)
 
     def part(self, name: str) -> CachedDataset:
         """The videos of one part ("train", "validation", "test")."""
@@ -91,6 +96,7 @@ def load_training_data(store: FeatureStore, roots: Sequence[Path], options: Labe
         class_names(divided.instances),
         labelled.missing,
         [*lost, *divided.warnings],
+        {video: listing.root / video for listing in listings for video in listing.ids_to_keys()},
     )
 
 
@@ -199,12 +205,21 @@ def train_model(
     checkpoint: Path | None = None,
     on_epoch: Callable[[EpochRecord], None] = lambda record: None,
     device: str = "cpu",
+    finetune: FinetuneConfig | None = None,
+    workers: int = 1,
 ) -> tuple[Model, FitResult]:
     """Train a head on the train part; the validation part chooses the epoch.
 
     Parameters
     ----------
     head : fields of HeadConfig other than channels and num_classes
+    finetune : how the backbone is trained too; None leaves it frozen
+    workers : processes that decode the videos for that
+
+    Raises
+    ------
+    CacheError
+        If the videos to fine-tune on are not where they were, or the backbone is another.
     """
     head_config = HeadConfig(channels=data.spec.meaning["channels"], num_classes=len(data.class_names), **head)
     result = fit(
@@ -215,14 +230,54 @@ def train_model(
         checkpoint=checkpoint,
         on_epoch=on_epoch,
         device=device,
+        unfrozen=None if finetune is None else unfrozen_phase(data, finetune, workers, device),
     )
-    info = {
+    info: dict[str, Any] = {
         "compute": data.spec.compute,
         "random_backbone": str(data.spec.meaning["weights"]).startswith("random"),
         "roots": [str(root) for root in data.roots],
     }
+    if finetune is not None:
+        info["finetuning"] = {**asdict(finetune), "from_weights": data.spec.meaning["weights"]}
     model = Model(result.head, head_config, data.class_names, data.spec.meaning, data.recipe, info)
+    if result.backbone is not None:
+        model.backbone = backbone_bytes(result.backbone)
+        model.meaning = {**data.spec.meaning, "weights": hashlib.sha256(model.backbone).hexdigest()}
+        model.spec_request = {**data.recipe, "weights": BACKBONE_FILE}
     return model, result
+
+
+def unfrozen_phase(data: TrainingData, config: FinetuneConfig, workers: int, device: str) -> Unfrozen:
+    """What follows the frozen epochs, on the same videos.
+
+    Raises
+    ------
+    CacheError
+        If one of the videos is not where it was extracted, or the backbone is another.
+    """
+    _check_sources(data)
+    backbone, request = trainable(data.spec, data.recipe)
+    rule = request.view_rule(backbone)
+    train, validation = (FrameDataset(data.part(name), data.sources, rule, workers) for name in ("train", "validation"))
+    return Unfrozen(config, backbone, train, validation, request.sampling, device)
+
+
+def _check_sources(data: TrainingData) -> None:
+    wanted = [one for one in data.instances if one.split in ("train", "validation")]
+    sizes = {one.video: data.store.header(one.key).source_size for one in wanted}
+    other = [video for video, size in sizes.items() if not _is_there(data.sources[video], size)]
+    if other:
+        raise CacheError(
+            f"{data.sources[other[0]]}: has gone or changed since it was extracted, one of {len(other)} such videos;"
+            " fine-tuning reads the videos: put them back, or extract their folder again"
+        )
+
+
+def _is_there(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        return False
 
 
 def find_device(name: str) -> str:
@@ -256,6 +311,8 @@ def metrics_of(data: TrainingData, model: Model, result: FitResult, config: Trai
         "validation": None if result.validation is None else asdict(result.validation),
         "warnings": data.warnings,
     }
+    if "finetuning" in model.info:
+        metrics["finetuning"] = {**model.info["finetuning"], "kept": result.backbone is not None}
     return metrics
 
 
@@ -264,7 +321,13 @@ def save_run(folder: Path, data: TrainingData, model: Model, result: FitResult, 
     save_model(folder, model, metrics, [record.to_json() for record in result.history], labels_csv(data.instances))
 
 
-def checkpoint_path(folder: Path, data: TrainingData, head: dict[str, Any], config: TrainConfig) -> Path:
+def checkpoint_path(
+    folder: Path,
+    data: TrainingData,
+    head: dict[str, Any],
+    config: TrainConfig,
+    finetune: FinetuneConfig | None = None,
+) -> Path:
     """Where the unfinished training of the model `folder` is kept.
 
     The name holds a digest of everything that decides the run: other features, videos, labels or settings begin anew
@@ -273,6 +336,8 @@ def checkpoint_path(folder: Path, data: TrainingData, head: dict[str, Any], conf
     videos = [[one.video, one.key, one.label, one.split, one.start_s, one.end_s] for one in data.instances]
     settings = {name: value for name, value in asdict(config).items() if name != "patience"}
     decides = {"head": head, "training": settings, "features": data.spec.meaning_digest, "videos": videos}
+    if finetune is not None:
+        decides["finetuning"] = asdict(finetune)
     return folder.parent / f".{folder.name}.{digest(decides)[:12]}.checkpoint"
 
 

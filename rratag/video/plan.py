@@ -55,13 +55,31 @@ class Sampling:
         return {"rule": "middle of equal time steps", "fps": self.fps, "max_frames": self.max_frames}
 
 
-def wanted_indices(sampling: Sampling, times: NDArray[np.float64], end_s: float) -> NDArray[np.int64]:
+@dataclass(frozen=True)
+class RandomDraw:
+    """One random frame in each of ``slices`` equal slices of all frames of a video: training end to end (section 5.1).
+
+    ``seed`` decides the draw and nothing else does; ``start_s`` and ``end_s`` bound the frames, in seconds.
+    """
+
+    slices: int
+    seed: int
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+Choice = Sampling | RandomDraw
+"""How the frames of one video are chosen."""
+
+
+def wanted_indices(sampling: Choice, times: NDArray[np.float64], end_s: float) -> NDArray[np.int64]:
     """Indices of the frames that `sampling` asks for.
 
     Parameters
     ----------
-    sampling : frames=F looks at the middle of F equal slices of [times[0], end_s); fps=R at times[0] + (j + 0.5) / R.
-        At each moment the frame shown is taken, the last one whose time is not later.
+    sampling : a random draw, or regular moments: frames=F looks at the middle of F equal slices of [times[0], end_s);
+        fps=R at times[0] + (j + 0.5) / R. At each moment the frame shown is taken, the last one whose time is not
+        later.
     times : of shape [M], presentation times in seconds, sorted, M >= 1
     end_s : when the last frame stops being shown, in seconds, not before times[-1]
 
@@ -72,6 +90,10 @@ def wanted_indices(sampling: Sampling, times: NDArray[np.float64], end_s: float)
     """
     if times.ndim != 1 or times.size == 0:
         raise ValueError(f"times must be a vector with at least one entry, got shape {times.shape}")
+    if isinstance(sampling, RandomDraw):
+        inside = frames_inside(times, sampling.start_s, sampling.end_s)
+        drawn = random_frames(len(inside), sampling.slices, np.random.default_rng(sampling.seed))
+        return np.unique(inside[drawn])
     start, span = float(times[0]), max(end_s - float(times[0]), 0.0)
     count = sampling.frames
     if count is None:
@@ -121,3 +143,15 @@ def random_frames(num_cached: int, num_slices: int, rng: np.random.Generator) ->
     """One random index in each of `num_slices` equal slices: of shape [num_slices], not decreasing."""
     bounds = slice_bounds(num_cached, num_slices)
     return rng.integers(bounds[:, 0], bounds[:, 1])
+
+
+def frames_inside(time_s: NDArray[np.float64], start_s: float | None, end_s: float | None) -> NDArray[np.int64]:
+    """Positions of the times in [start, end); the one nearest to the middle if there are none."""
+    start = -np.inf if start_s is None else start_s
+    end = np.inf if end_s is None else end_s
+    inside = np.flatnonzero((time_s >= start) & (time_s < end))
+    if len(inside):
+        return inside
+    # no frame inside means that both ends, or the only one given, lie beyond or between cached frames
+    middle = np.clip((max(start, time_s[0]) + min(end, time_s[-1])) / 2, time_s[0], time_s[-1])
+    return np.array([np.abs(time_s - middle).argmin()])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rratag.errors import StoppedError, UsageError
 from rratag.records import USABLE, Receipt, Video
-from rratag.video.plan import Sampling
+from rratag.video.plan import Choice, Sampling
 from rratag.video.process import WorkerProcess, one_line
 from rratag.video.wire import Job, Outcome, send
 
@@ -35,8 +35,6 @@ START_PAUSE_S = 5.0
 BASE_LIMIT_S = 60.0
 READ_BYTES_PER_S = 10e6
 MAX_LIMIT_S = 7200.0
-WINDOW = 3
-"""Videos in work or waiting to be taken, for each worker."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,8 @@ class PoolOptions:
     ``deadline_s`` bounds the worker's time for one video (default: 60 s, twice the video's length, and 1 s for each
     10 MB, but no more than 2 h); ``no_progress_s`` the time without a sign of life; ``max_pixels`` the picture size
     (width * height); ``ring_bytes`` the memory that each worker shares with the pool; ``max_memory_bytes`` the worker's
-    own. A worker is replaced after ``videos_per_worker``, so that what native code leaks stays bounded.
+    own. A worker is replaced after ``videos_per_worker``, so that what native code leaks stays bounded. ``window``
+    videos for each worker are in work or waiting to be taken.
     """
 
     workers: int
@@ -57,6 +56,7 @@ class PoolOptions:
     ring_bytes: int = 256 << 20
     max_memory_bytes: int = 3 << 30
     videos_per_worker: int = 500
+    window: int = 3
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -105,16 +105,21 @@ class DecodePool(Generic[T_]):
     Parameters
     ----------
     options : workers and limits
-    sampling : which frames of each video
+    sampling : which frames of each video, for all of them or one by one: the n-th of a run
     convert : called with each picture, uint8 [H, W, 3] upright RGB, from several threads; the array is read-only and
         valid during the call alone, so the result must not share its memory
     is_known : called with a file's sha256, from several threads; True skips decoding
     """
 
     def __init__(
-        self, options: PoolOptions, sampling: Sampling, convert: Convert[T_], is_known: Callable[[str], bool]
+        self,
+        options: PoolOptions,
+        sampling: Sampling | Callable[[int], Choice],
+        convert: Convert[T_],
+        is_known: Callable[[str], bool],
     ) -> None:
-        self.options, self.sampling = options, sampling
+        self.options = options
+        self.sampling: Callable[[int], Choice] = (lambda _: sampling) if isinstance(sampling, Sampling) else sampling
         self.convert, self.is_known = convert, is_known
         self._runs: list[_Run[T_]] = []
 
@@ -170,7 +175,7 @@ class _Run(Generic[T_]):
 
     def results(self, videos: Iterable[Video]) -> Iterator[Decoded[T_]]:
         """Keep a window of videos in work and give the results in order."""
-        window = WINDOW * self.pool.options.workers
+        window = self.pool.options.window * self.pool.options.workers
         numbered = enumerate(videos)
         given = taken = 0
         more = True
@@ -246,7 +251,7 @@ class _Run(Generic[T_]):
                 number, video = entry
                 result: Decoded[T_] | BaseException
                 try:
-                    result = driver.decode(video)
+                    result = driver.decode(video, self.pool.sampling(number))
                 except _StoppedRun:
                     return
                 except BaseException as error:  # raised again in the caller's thread
@@ -279,23 +284,23 @@ class _Driver(Generic[T_]):
         process, self.process = self.process, None
         return self.run.end_process(process)
 
-    def decode(self, video: Video) -> Decoded[T_]:
+    def decode(self, video: Video, sampling: Choice) -> Decoded[T_]:
         """Try a video, a second time where that can help, and make its result."""
         started = time.monotonic()
         decoder = self.pool.options.decoder
-        attempt, outcome = self._attempt(video, decoder)
+        attempt, outcome = self._attempt(video, sampling, decoder)
         if decoder == "decord" and outcome.status in ("timed_out", "decoder_crashed", "out_of_memory"):
             trouble = f"decord: {outcome.status}"
-            attempt, outcome = self._attempt(video, "auto")
+            attempt, outcome = self._attempt(video, sampling, "auto")
             message = "; ".join(filter(None, [trouble, outcome.message]))
             outcome = replace(outcome, fallback_from="decord", message=message)
         elif outcome.status in ("decoder_crashed", "changed_while_read"):
-            attempt, outcome = self._attempt(video, decoder)
+            attempt, outcome = self._attempt(video, sampling, decoder)
         return _result(video, attempt, outcome, time.monotonic() - started)
 
-    def _attempt(self, video: Video, decoder: str) -> tuple[_Attempt[T_], Outcome]:
+    def _attempt(self, video: Video, sampling: Choice, decoder: str) -> tuple[_Attempt[T_], Outcome]:
         attempt: _Attempt[T_] = _Attempt()
-        job = Job(str(video.path), self.pool.sampling, decoder, self.pool.options.max_pixels)
+        job = Job(str(video.path), sampling, decoder, self.pool.options.max_pixels)
         try:
             process = self._ready_process()
             process.forget_log()

@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from rratag.video.plan import Sampling
+from rratag.video.plan import Choice
 
 _LENGTH = struct.Struct("<Q")
 
@@ -18,7 +18,7 @@ class Job:
     """One video to decode."""
 
     path: str
-    sampling: Sampling
+    sampling: Choice
     decoder: str
     max_pixels: int
 
