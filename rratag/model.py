@@ -28,7 +28,7 @@ from torch import Tensor
 import rratag
 from rratag import config, files, sealed, tensorfile, untrusted
 from rratag.errors import ModelError, StoppedError, UsageError
-from rratag.features.weights import file_digest
+from rratag.features.weights import ORIGINAL, file_digest, original_name
 from rratag.head.rra import GlimpseHead, HeadConfig
 from rratag.head.variants import build_head
 from rratag.untrusted import shown
@@ -81,10 +81,16 @@ class Model:
     backbone: bytes | Path | None = None
 
 
-def backbone_bytes(state: Mapping[str, Tensor]) -> bytes:
-    """Content of ``backbone.safetensors``, whose sha256 names the weights in the meaning of their features."""
+def backbone_bytes(state: Mapping[str, Tensor], original: Path | None) -> bytes:
+    """Content of ``backbone.safetensors``, whose sha256 names the weights in the meaning of their features.
+
+    Parameters
+    ----------
+    original : file of the weights that training began with; None if there was none
+    """
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    return bytes(safetensors.torch.save(tensors, {"format": "pt"}))
+    said = {} if original is None else {ORIGINAL: original_name(original)}
+    return bytes(safetensors.torch.save(tensors, {"format": "pt", **said}))
 
 
 def save_model(

@@ -222,6 +222,7 @@ def train_model(
         If the videos to fine-tune on are not where they were, or the backbone is another.
     """
     head_config = HeadConfig(channels=data.spec.meaning["channels"], num_classes=len(data.class_names), **head)
+    unfrozen = None if finetune is None else unfrozen_phase(data, finetune, workers, device)
     result = fit(
         head_config,
         data.part("train"),
@@ -230,20 +231,20 @@ def train_model(
         checkpoint=checkpoint,
         on_epoch=on_epoch,
         device=device,
-        unfrozen=None if finetune is None else unfrozen_phase(data, finetune, workers, device),
+        unfrozen=unfrozen,
     )
     info: dict[str, Any] = {
         "compute": data.spec.compute,
         "random_backbone": str(data.spec.meaning["weights"]).startswith("random"),
         "roots": [str(root) for root in data.roots],
     }
-    if finetune is not None:
-        info["finetuning"] = {**asdict(finetune), "from_weights": data.spec.meaning["weights"]}
     model = Model(result.head, head_config, data.class_names, data.spec.meaning, data.recipe, info)
-    if result.backbone is not None:
-        model.backbone = backbone_bytes(result.backbone)
-        model.meaning = {**data.spec.meaning, "weights": hashlib.sha256(model.backbone).hexdigest()}
-        model.spec_request = {**data.recipe, "weights": BACKBONE_FILE}
+    if unfrozen is not None:
+        info["finetuning"] = {**asdict(unfrozen.config), "from_weights": data.spec.meaning["weights"]}
+        if result.backbone is not None:
+            model.backbone = backbone_bytes(result.backbone, unfrozen.backbone.weights_path)
+            model.meaning = {**data.spec.meaning, "weights": hashlib.sha256(model.backbone).hexdigest()}
+            model.spec_request = {**data.recipe, "weights": BACKBONE_FILE}
     return model, result
 
 
