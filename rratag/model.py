@@ -15,7 +15,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,16 +28,15 @@ from torch import Tensor
 import rratag
 from rratag import config, files, sealed, tensorfile, untrusted
 from rratag.errors import ModelError, StoppedError, UsageError
-from rratag.features.weights import ORIGINAL, file_digest, original_name
 from rratag.head.rra import GlimpseHead, HeadConfig
 from rratag.head.variants import build_head
+from rratag.model_backbone import BACKBONE_FILE, own_backbone
 from rratag.untrusted import shown
 
 FORMAT = "rratag-model"
 VERSION = 1
 WEIGHTS_FILE, CONFIG_FILE, LABELS_FILE = "model.safetensors", "config.json", "labels.csv"
 METRICS_FILE, HISTORY_FILE, CARD_FILE = "metrics.json", "history.csv", "README.md"
-BACKBONE_FILE = "backbone.safetensors"
 MAX_CONFIG = 2**24
 """Bytes of ``config.json``: two hundred thousand tags of eighty letters."""
 MODEL_FILES = (WEIGHTS_FILE, CONFIG_FILE, METRICS_FILE, HISTORY_FILE, CARD_FILE, LABELS_FILE, BACKBONE_FILE)
@@ -69,7 +68,7 @@ class Model:
     meaning : of the features that the head takes (:class:`rratag.features.spec.Spec`)
     spec_request : how to extract such features again: backbone, weights, input size, crops, sampling
     info : further JSON values: ``compute`` of the training features, ``random_backbone``, training settings
-    backbone : weights of a backbone that was trained too, as :func:`backbone_bytes` gives them, or their file
+    backbone : weights of a backbone that was trained too, or their file; see :mod:`rratag.model_backbone`
     """
 
     head: GlimpseHead
@@ -79,18 +78,6 @@ class Model:
     spec_request: dict[str, Any]
     info: dict[str, Any] = field(default_factory=dict)
     backbone: bytes | Path | None = None
-
-
-def backbone_bytes(state: Mapping[str, Tensor], original: Path | None) -> bytes:
-    """Content of ``backbone.safetensors``, whose sha256 names the weights in the meaning of their features.
-
-    Parameters
-    ----------
-    original : file of the weights that training began with; None if there was none
-    """
-    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    said = {} if original is None else {ORIGINAL: original_name(original)}
-    return bytes(safetensors.torch.save(tensors, {"format": "pt", **said}))
 
 
 def save_model(
@@ -182,7 +169,7 @@ def load_model(path: str | Path = config.MODELS_DIR / config.MODEL_NAME) -> Mode
         )
         _check_content(head_config, class_names, meaning, spec_request, info)
         sha256 = _typed(data, "weights_sha256", str)
-        backbone = _own_backbone(folder, data, meaning)
+        backbone = own_backbone(folder, data, meaning)
         with torch.device("meta"):  # shapes alone: nothing is allocated before the file is known to fit them
             head = build_head(head_config)
     except (KeyError, ValueError, UsageError) as error:
@@ -193,31 +180,6 @@ def load_model(path: str | Path = config.MODELS_DIR / config.MODEL_NAME) -> Mode
     if backbone is not None:
         spec_request = {**spec_request, "weights": str(backbone)}
     return Model(head, head_config, class_names, meaning, spec_request, info, backbone)
-
-
-def _own_backbone(folder: Path, data: dict[str, Any], meaning: dict[str, Any]) -> Path | None:
-    """File of the model's own backbone, wherever the folder now lies; None if it has none.
-
-    Raises
-    ------
-    ValueError
-        If the features of the model are not those of its backbone.
-    ModelError
-        If the file has gone or is another one.
-    """
-    if "backbone_sha256" not in data:
-        return None
-    path = folder.absolute() / BACKBONE_FILE
-    if meaning.get("weights") != data["backbone_sha256"]:
-        raise ValueError("its features are not of its own backbone")
-    try:
-        untrusted.check_regular(path)
-        found = file_digest(path)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}); train again") from error
-    if found != data["backbone_sha256"]:
-        raise ModelError(f"{path}: damaged (not the weights that {CONFIG_FILE} names); train again")
-    return path
 
 
 def _contents(model: Model, metrics: dict[str, Any], history: Sequence[dict[str, Any]]) -> dict[str, bytes]:

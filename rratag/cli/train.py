@@ -14,7 +14,8 @@ from rratag.errors import UsageError
 
 if TYPE_CHECKING:
     from rratag.train.finetune import FinetuneConfig
-    from rratag.train.fit import EpochRecord, FitResult, Preset
+    from rratag.train.fit import EpochRecord, FitResult
+    from rratag.train.presets import Preset
     from rratag.train.run import TrainingData
 
 
@@ -111,7 +112,8 @@ def train(
     from rratag.head.rra import HeadConfig
     from rratag.head.variants import build_head, variant_fields
     from rratag.model import METRICS_FILE, check_place
-    from rratag.train.fit import PRESETS, TrainConfig, check_together
+    from rratag.train.fit import TrainConfig, check_together
+    from rratag.train.presets import PRESETS
     from rratag.train.run import (
         LabelOptions,
         checkpoint_path,

@@ -52,6 +52,7 @@ def evaluate_model(
         If there is no labelled video to judge.
     """
     model, store = load_model(folder), FeatureStore(cache)
+    stores = _stores(model, store) if model.backbone is None else []
     if root is None:
         found, part = _own_part(folder, model, store, part)
         judged = f"{part} part of {folder}"
@@ -63,11 +64,15 @@ def evaluate_model(
     if not instances:
         gone = f"; the cache does not hold {len(found.missing)} labelled ones" if found.missing else ""
         raise LabelError(f"{judged}: no labelled video to judge{gone}")
+    missing = list(found.missing)
     if model.backbone is not None:
         _extract(model, store, root, instances, workers, progress)
-    stores = _stores(model, store)
+        stores = _stores(model, store)
+        is_there = [JoinedStores(stores).has(one.key) for one in instances]
+        missing += [one.video for one, there in zip(instances, is_there, strict=True) if not there]
+        instances = [one for one, there in zip(instances, is_there, strict=True) if there]
     judgement = evaluate(predictions(model, stores, instances), [str(one.label) for one in instances])
-    return judgement, judged, found.missing
+    return judgement, judged, missing
 
 
 def _extract(
@@ -80,21 +85,17 @@ def _extract(
 ) -> None:
     """Features of the model's own backbone for these videos, as far as they are not there."""
     known = store.with_meaning(digest(model.meaning))
-    wanted = {one.video for one in instances if not any(one_store.has(one.key) for one_store in known)}
+    wanted = {one.video for one in instances if not any(own.has(one.key) for own in known)}
+    if not wanted:
+        return
     for folder in [Path(name) for name in model.info.get("roots", [])] if root is None else [root]:
-        if not wanted:
-            return
         found = discover([str(folder)])
         videos = [video for video in found.videos if video.id in wanted]
-        tagging = Tagging(
-            model,
-            replace(found, videos=videos, failures=[], is_whole=False),
-            model_request(model),
-            store,
-            RunOptions(workers),
-        )
-        for _ in progress(tagging.extract(), len(videos), "evaluate"):
-            pass
+        if videos:
+            part = replace(found, videos=videos, failures=[], is_whole=False)
+            tagging = Tagging(model, part, model_request(model), store, RunOptions(workers))
+            for _ in progress(tagging.extract(), len(videos), "evaluate"):
+                pass
 
 
 def predictions(model: Model, stores: Sequence[SpecStore], instances: Sequence[Instance]) -> list[Prediction]:

@@ -1,7 +1,8 @@
 """The unfrozen phase of training (section 5.1): maps come from video frames through the backbone, which learns too.
 
-A batch of any size fits into memory and stays exact: the backbone runs over a few images at a time without recording,
-the head sees the whole batch and says what gradient its maps get, and each few images run again, recorded, to take it.
+A batch of any size fits into memory and stays exact: the backbone runs over a few images at a time, of which only the
+last are recorded; the head sees the whole batch and says what gradient its maps get; the others then run again,
+recorded, to take it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from rratag.train.validate import Evaluation, judge
 from rratag.video.plan import Sampling
 
 BN_MODES = ("frozen", "partial", "train")
-IMAGES_AT_ONCE = {"cpu": 16, "cuda": 64}
+IMAGES_AT_ONCE = {"cpu": 8, "cuda": 64}
 """Images whose activations are held for the backward pass: about 130 MB each at 320x256 with the default backbone."""
 
 
@@ -179,7 +180,8 @@ class Unfrozen:
         """Pass the gradient of the features of the last batch on to the backbone; bound it together with the head's."""
         gradient = batch.features.grad
         assert gradient is not None
-        for part in self._held:
+        while self._held:
+            part = self._held.pop()  # the recorded one first: there are never two of them
             with threads_for_operations():
                 maps = part.maps if part.maps.requires_grad else self._features(part.images, torch.bfloat16)
                 h, w = maps.shape[2:]
@@ -239,17 +241,17 @@ class Unfrozen:
         return features.requires_grad_(torch.is_grad_enabled()), None if mask.all() else mask
 
     def _parts(self, videos: Sequence[Pictures]) -> Iterator[_Part]:
-        """Images of equal size together, a few at a time, with their maps; recorded only if they are all there is."""
+        """Images of equal size together, a few at a time, with their maps, of which the last are recorded."""
         by_size: dict[tuple[int, ...], list[tuple[int, int]]] = {}
         for row, frames in enumerate(videos):
             by_size.setdefault(frames.shape[1:], []).extend((row, number) for number in range(len(frames)))
         step = IMAGES_AT_ONCE[self.device.type]
         groups = [places[start : start + step] for places in by_size.values() for start in range(0, len(places), step)]
-        alone = len(groups) == 1
-        for places in groups:
-            images = torch.from_numpy(np.stack([videos[row][number] for row, number in places]))
+        for number, places in enumerate(groups, start=1):
+            record = torch.is_grad_enabled() and number == len(groups)
+            images = torch.from_numpy(np.stack([videos[row][frame] for row, frame in places]))
             rows, numbers = torch.tensor(places, device=self.device).unbind(1)
-            with self._norms_kept(not alone), torch.set_grad_enabled(alone and torch.is_grad_enabled()):
+            with self._norms_kept(not record), torch.set_grad_enabled(record):
                 maps = self._features(images, torch.bfloat16)
             yield _Part(images, (rows, numbers), maps)
 

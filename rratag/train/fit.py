@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,31 +84,6 @@ class TrainConfig:
             raise UsageError(f"learning_rate is {self.learning_rate}; it must be a number above 0")
         if not 0 <= self.weight_decay < math.inf:
             raise UsageError(f"weight_decay is {self.weight_decay}; it must be a number of at least 0")
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Settings that go together: fields of :class:`TrainConfig` and of :class:`HeadConfig`.
-
-    `finetuned` replaces fields of `train` where the backbone is trained too, at `lr_scale` times the head's rate.
-    """
-
-    train: Mapping[str, Any]
-    head: Mapping[str, Any]
-    finetuned: Mapping[str, Any] = field(default_factory=dict)
-    lr_scale: float = 0.1
-
-
-PRESETS: dict[str, Preset] = {
-    "default": Preset({}, {}),
-    # section 5.1: the 30 epochs with frozen convolutions, and 90 end to end where that is asked for
-    "paper": Preset(
-        {"learning_rate": 2e-4, "schedule": "step", "epochs": 30, "batch_size": 256},
-        {"dropout": 0.7, "input_bn": False},
-        {"epochs": 120},
-        1.0,
-    ),
-}
 
 
 def check_together(head: HeadConfig, config: TrainConfig) -> None:

@@ -21,7 +21,8 @@ from rratag.features.request import DEVICES, RECIPE
 from rratag.features.spec import Spec, digest
 from rratag.features.store import FeatureStore, JoinedStores
 from rratag.head.rra import HeadConfig
-from rratag.model import BACKBONE_FILE, Model, backbone_bytes, save_model
+from rratag.model import Model, save_model
+from rratag.model_backbone import BACKBONE_FILE, backbone_bytes
 from rratag.records import Instance
 from rratag.train.finetune import FinetuneConfig, Unfrozen, trainable
 from rratag.train.fit import EpochRecord, FitResult, TrainConfig, fit

@@ -44,8 +44,8 @@ class PoolOptions:
     ``deadline_s`` bounds the worker's time for one video (default: 60 s, twice the video's length, and 1 s for each
     10 MB, but no more than 2 h); ``no_progress_s`` the time without a sign of life; ``max_pixels`` the picture size
     (width * height); ``ring_bytes`` the memory that each worker shares with the pool; ``max_memory_bytes`` the worker's
-    own. A worker is replaced after ``videos_per_worker``, so that what native code leaks stays bounded. ``window``
-    videos for each worker are in work or waiting to be taken.
+    own. A worker is replaced after ``videos_per_worker``, so that native leaks stay bounded; ``window`` videos for each
+    are in work or waiting.
     """
 
     workers: int

@@ -26,7 +26,7 @@ from rratag.errors import UsageError, WeightsError
 from rratag.features import backbones
 from rratag.features.backbones import BUNDLED, TORCHVISION, Backbone, Preprocessing, load
 from rratag.features.weights import file_digest
-from rratag.model import backbone_bytes
+from rratag.model_backbone import backbone_bytes
 from rratag.video.views import ViewRule
 from tests.conftest import TINY
 

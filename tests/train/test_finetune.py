@@ -171,7 +171,7 @@ def test_statistics_count_each_image_once(images_at_once: int, monkeypatch: pyte
         norm.train()
     pictures = torch.from_numpy(np.concatenate(list(MadeFrames(9, 1).drawn([0, 1, 2, 3], 3, 7, 1, 0))))
     with torch.no_grad():
-        for part in torch.split(pictures, images_at_once):
+        for part in reversed(torch.split(pictures, images_at_once)):
             other.features(part)
     for name, value in other.network.state_dict().items():
         if "running" in name:

@@ -20,7 +20,8 @@ from rratag.features.request import Request
 from rratag.features.spec import digest
 from rratag.features.store import FeatureStore
 from rratag.head.losses import parse_loss
-from rratag.model import BACKBONE_FILE, CONFIG_FILE, Model, load_model, save_model
+from rratag.model import CONFIG_FILE, Model, load_model, save_model
+from rratag.model_backbone import BACKBONE_FILE
 from rratag.train.finetune import FinetuneConfig
 from rratag.train.fit import FitResult, TrainConfig
 from rratag.train.run import (
@@ -122,6 +123,20 @@ def test_predictions_are_what_training_saw(
     seen: list[Any] = []
     evaluate_model(folder, cache, part="validation", progress=lambda receipts, *_: seen.append(receipts) or receipts)
     assert seen == []
+
+
+def test_videos_that_cannot_be_extracted_again_are_named(
+    tuned: tuple[Model, FitResult], clip_folder: Path, tmp_path: Path
+) -> None:
+    model, result = tuned
+    data = extracted(clip_folder, tmp_path / "cache")
+    model = replace(model, info={**model.info, "roots": [str(clip_folder)]})
+    save_run(tmp_path / "model", data, model, result, {})
+    gone = data.part("validation").instances[0].video
+    (clip_folder / gone).unlink()
+    judged, _, missing = evaluate_model(tmp_path / "model", tmp_path / "cache")
+    assert judged.num_videos == len(data.part("validation")) - 1
+    assert missing == [gone]
 
 
 def test_a_model_names_its_backbone_and_may_be_moved(folder: Path, data: TrainingData, tmp_path: Path) -> None:
