@@ -255,7 +255,7 @@ def test_a_run_killed_while_the_backbone_learns_goes_on_to_the_same_weights(tmp_
 
 
 def test_the_kept_epoch_decides_which_backbone_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    for best, own in ((1, False), (3, True)):
+    for best, own in ((1, False), (2, True), (3, True)):
         monkeypatch.setattr("rratag.train.fit._Run._is_best", lambda self, record, best=best: record.epoch <= best)
         unfrozen, states = phase(), []
         found = run(unfrozen=unfrozen, on_epoch=lambda _, u=unfrozen, s=states: s.append(copied(u.network)))
