@@ -22,6 +22,7 @@ from rratag.head.variants import build_head
 from rratag.train import finetune as finetune_module
 from rratag.train.finetune import FinetuneConfig, Unfrozen
 from rratag.train.fit import EpochRecord, FitResult, TrainConfig, fit
+from rratag.train.presets import PRESETS
 from rratag.train.validate import validate
 from rratag.video.plan import Sampling
 from tests.train.made_frames import MadeFrames, tiny
@@ -254,18 +255,58 @@ def test_a_run_killed_while_the_backbone_learns_goes_on_to_the_same_weights(tmp_
     assert untimed(whole.history) == untimed(resumed.history)
 
 
-def test_the_kept_epoch_decides_which_backbone_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    for best, own in ((1, False), (2, True), (3, True)):
-        monkeypatch.setattr("rratag.train.fit._Run._is_best", lambda self, record, best=best: record.epoch <= best)
-        unfrozen, states = phase(), []
-        found = run(unfrozen=unfrozen, on_epoch=lambda _, u=unfrozen, s=states: s.append(copied(u.network)))
-        assert found.best_epoch == best
-        assert (found.backbone is not None) == own
-        if own:
-            assert equal(found.backbone, states[best - 1])
-        else:
-            cached = validate(found.head, MadeFrames(5, 2).cached(), parse_loss("Li+Le"), torch.device("cpu"))
-            assert found.validation == cached
+@pytest.mark.parametrize(("best", "own"), [(1, False), (2, True), (3, True)])
+def test_the_kept_epoch_decides_which_backbone_is_returned(
+    best: int, own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rratag.train.fit._Run._is_best", lambda self, record: record.epoch <= best)
+    tuning = FinetuneConfig(1, "train")
+    unfrozen, states = phase(tuning), []
+    found = run(tuning, unfrozen=unfrozen, on_epoch=lambda _: states.append(copied(unfrozen.network)))
+    assert found.best_epoch == best
+    assert (found.backbone is not None) == own
+    loss = parse_loss("Li+Le")
+    if found.backbone is None:
+        assert found.validation == validate(found.head, MadeFrames(5, 2).cached(), loss, torch.device("cpu"))
+    else:
+        assert equal(found.backbone, states[best - 1])
+        again = phase()
+        again.network.load_state_dict(found.backbone)
+        assert found.validation == again.validate(found.head, loss)
+
+
+def test_judging_changes_nothing() -> None:
+    unfrozen, head = phase(FinetuneConfig(0, "train")), build_head(HEAD).train()
+    unfrozen.train(True)
+    before = copied(unfrozen.network)
+    unfrozen.validate(head, parse_loss("Li"))
+    assert equal(copied(unfrozen.network), before)
+    assert head.training
+    assert all(norm.training for norm in unfrozen.network.modules() if isinstance(norm, nn.BatchNorm2d))
+
+
+def test_judging_by_hand() -> None:
+    unfrozen, head = phase(), build_head(HEAD).eval()
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
+    found = unfrozen.validate(head, parse_loss("Li+Le"))
+    made, backbone, losses, right = MadeFrames(5, 2), tiny(), [], []
+    for pictures, label in zip(made.pictures, made.labels, strict=True):
+        with torch.no_grad():
+            maps = backbone.features(torch.from_numpy(pictures[[0, 2, 4]])).permute(0, 2, 3, 1)
+            logits = head(maps[None]).logits
+        losses.append(parse_loss("Li+Le")(logits, torch.tensor([label])).item())
+        right.append(logits.softmax(-1)[0].mean(0).argmax().item() == label)
+    assert found.accuracy == pytest.approx(np.mean(right))
+    assert found.loss == pytest.approx(np.mean(losses), rel=1e-2)
+
+
+def test_the_papers_recipe() -> None:
+    paper = PRESETS["paper"]
+    config = TrainConfig(**{**paper.train, **paper.finetuned})
+    assert (config.epochs, config.batch_size, config.learning_rate, config.schedule) == (120, 256, 2e-4, "step")
+    assert (paper.lr_scale, PRESETS["default"].lr_scale) == (1, 0.1)
 
 
 def test_weights_that_are_not_finite_stop_the_run_and_keep_the_checkpoint(
