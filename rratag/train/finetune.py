@@ -78,11 +78,18 @@ def trainable(spec: Spec, recipe: dict[str, Any]) -> tuple[Backbone, Request]:
 
     Raises
     ------
+    UsageError
+        If they are not features of pictures.
     CacheError
         If that backbone would now give other features.
     WeightsError
         If its weights are not at hand.
     """
+    modality = spec.meaning.get("modality", "rgb")
+    if modality != "rgb":
+        raise UsageError(
+            f"--finetune trains on pictures; the cache holds features of {modality}: extract pictures, or train without"
+        )
     request = Request.from_recipe(recipe)
     backbone = backbones.load(request.backbone, weights=request.weights, input_size=request.input_size, folded=False)
     wrong = differences(request.spec(backbone, "fp32").meaning, spec.meaning)

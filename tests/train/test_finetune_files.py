@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from rratag.errors import CacheError, ModelError, WeightsError
+from rratag.errors import CacheError, ModelError, UsageError, WeightsError
 from rratag.evaluate.cached import evaluate_model, predictions
 from rratag.features import backbones
 from rratag.features.extract import Extraction, RunOptions
@@ -203,6 +203,12 @@ def test_a_backbone_other_than_the_caches_is_one_line(data: TrainingData, tmp_pa
     other.unlink()
     with pytest.raises(WeightsError, match="no such file"):
         unfrozen_phase(replace(data, recipe={**data.recipe, "weights": str(other)}), TUNING, 1, "cpu")
+
+
+def test_features_of_anything_but_pictures_are_refused(data: TrainingData) -> None:
+    spec = replace(data.spec, meaning={**data.spec.meaning, "modality": "flow"})
+    with pytest.raises(UsageError, match="trains on pictures; the cache holds features of flow"):
+        unfrozen_phase(replace(data, spec=spec), TUNING, 1, "cpu")
 
 
 def test_the_command_line(clip_folder: Path, cli: CommandLine, tmp_path: Path) -> None:
