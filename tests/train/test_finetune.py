@@ -302,6 +302,23 @@ def test_judging_by_hand() -> None:
     assert found.loss == pytest.approx(np.mean(losses), rel=1e-2)
 
 
+def test_mixed_precision_passes_the_gradient_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    head = build_head(HEAD).train()
+    head.dropout.eval()
+    exact = gradients(phase(), head, [4, 0, 3, 7])
+
+    def mixed(self: Unfrozen, images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):  # as on a GPU
+            return self.backbone.features(images)
+
+    monkeypatch.setattr(Unfrozen, "_features", mixed)
+    head.zero_grad()
+    for name, found in gradients(phase(), head, [4, 0, 3, 7]).items():
+        assert found.dtype == torch.float32
+        assert (found - exact[name]).norm() < 0.2 * exact[name].norm()
+
+
 def test_the_papers_recipe() -> None:
     paper = PRESETS["paper"]
     config = TrainConfig(**{**paper.train, **paper.finetuned})
