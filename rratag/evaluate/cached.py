@@ -68,9 +68,8 @@ def evaluate_model(
     if model.backbone is not None:
         _extract(model, store, root, instances, workers, progress)
         stores = _stores(model, store)
-        is_there = [JoinedStores(stores).has(one.key) for one in instances]
-        missing += [one.video for one, there in zip(instances, is_there, strict=True) if not there]
-        instances = [one for one, there in zip(instances, is_there, strict=True) if there]
+        missing += [one.video for one in instances if not JoinedStores(stores).has(one.key)]
+        instances = [one for one in instances if JoinedStores(stores).has(one.key)]
     judgement = evaluate(predictions(model, stores, instances), [str(one.label) for one in instances])
     return judgement, judged, missing
 

@@ -142,12 +142,16 @@ def check_state(
         last_frozen = epochs if frozen is None else frozen
         _require((len(state["history"]) > last_frozen) == (backbone is not None), "its phase")
         if backbone is not None:
-            _check_tensors(state["backbone"], backbone.state_dict(), "backbone")
-            _require((state["best_backbone"] is None) == (state["best_epoch"] <= last_frozen), "best_backbone")
-            if state["best_backbone"] is not None:
-                _check_tensors(state["best_backbone"], backbone.state_dict(), "best_backbone")
+            _check_backbone(state, backbone.state_dict(), last_frozen)
     except ValueError as error:
         raise ModelError(f"{path}: damaged (unexpected: {error}); {WAY_OUT}") from error
+
+
+def _check_backbone(state: dict[str, Any], own: Mapping[str, Tensor], last_frozen: int) -> None:
+    _check_tensors(state["backbone"], own, "backbone")
+    _require((state["best_backbone"] is None) == (state["best_epoch"] <= last_frozen), "best_backbone")
+    if state["best_backbone"] is not None:
+        _check_tensors(state["best_backbone"], own, "best_backbone")
 
 
 def _require(holds: bool, what: str) -> None:

@@ -106,12 +106,12 @@ class _Part:
     ----------
     images : uint8 (m, H, W, 3)
     places : video and frame of each image, int64 (m,) each
-    maps : (m, C, h, w)
+    maps : (m, C, h, w); None once the batch has them, if they are not recorded
     """
 
     images: Tensor
     places: tuple[Tensor, Tensor]
-    maps: Tensor
+    maps: Tensor | None
 
 
 class Unfrozen:
@@ -190,7 +190,7 @@ class Unfrozen:
         while self._held:
             part = self._held.pop()  # the recorded one first: there are never two of them
             with threads_for_operations():
-                maps = part.maps if part.maps.requires_grad else self._features(part.images, torch.bfloat16)
+                maps = self._features(part.images, torch.bfloat16) if part.maps is None else part.maps
                 h, w = maps.shape[2:]
                 wanted = gradient[(*part.places, slice(h), slice(w))].permute(0, 3, 1, 2)  # (m, C, h, w)
                 maps.backward(wanted.to(maps.dtype))  # type: ignore[no-untyped-call]
@@ -236,15 +236,17 @@ class Unfrozen:
     def _batch(self, videos: Sequence[Pictures]) -> tuple[Tensor, Tensor | None]:
         """Features (B, N, h, w, C), which will get a gradient, and the mask of what is not padding."""
         with threads_for_operations():
-            self._held = parts = list(self._parts(videos))
-        h, w = (max(part.maps.shape[axis] for part in parts) for axis in (2, 3))
-        B, N, C = len(videos), len(videos[0]), parts[0].maps.shape[1]
+            self._held = list(self._parts(videos))
+        found = [part.maps for part in self._held if part.maps is not None]
+        h, w = (max(maps.shape[axis] for maps in found) for axis in (2, 3))
+        B, N, C = len(videos), len(videos[0]), found[0].shape[1]
         features = torch.zeros(B, N, h, w, C, device=self.device)
         mask = torch.zeros(B, N, h, w, dtype=torch.bool, device=self.device)
-        for part in parts:
-            inside = (*part.places, slice(part.maps.shape[2]), slice(part.maps.shape[3]))
-            features[inside] = part.maps.detach().permute(0, 2, 3, 1).float()
+        for part, maps in zip(self._held, found, strict=True):
+            inside = (*part.places, slice(maps.shape[2]), slice(maps.shape[3]))
+            features[inside] = maps.detach().permute(0, 2, 3, 1).float()
             mask[inside] = True
+            part.maps = maps if maps.requires_grad else None
         return features.requires_grad_(torch.is_grad_enabled()), None if mask.all() else mask
 
     def _parts(self, videos: Sequence[Pictures]) -> Iterator[_Part]:

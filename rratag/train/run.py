@@ -234,6 +234,11 @@ def train_model(
         device=device,
         unfrozen=unfrozen,
     )
+    return _model(data, head_config, result, unfrozen), result
+
+
+def _model(data: TrainingData, head_config: HeadConfig, result: FitResult, unfrozen: Unfrozen | None) -> Model:
+    """What was trained, with all it takes to use it."""
     info: dict[str, Any] = {
         "compute": data.spec.compute,
         "random_backbone": str(data.spec.meaning["weights"]).startswith("random"),
@@ -246,7 +251,7 @@ def train_model(
             model.backbone = backbone_bytes(result.backbone, unfrozen.backbone.weights_path)
             model.meaning = {**data.spec.meaning, "weights": hashlib.sha256(model.backbone).hexdigest()}
             model.spec_request = {**data.recipe, "weights": BACKBONE_FILE}
-    return model, result
+    return model
 
 
 def unfrozen_phase(data: TrainingData, config: FinetuneConfig, workers: int, device: str) -> Unfrozen:
