@@ -1,7 +1,8 @@
 """The saved model: a folder that holds all it takes to tag videos, and says what it is.
 
 ``model.safetensors`` (the head's weights), ``config.json`` (head, class names, what its features mean and how to make
-them), ``metrics.json``, ``history.csv``, ``README.md`` (the model card).
+them), ``metrics.json``, ``history.csv``, ``README.md`` (the model card); ``backbone.safetensors`` if the backbone was
+trained too.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from rratag import config, files, sealed, tensorfile, untrusted
 from rratag.errors import ModelError, StoppedError, UsageError
 from rratag.head.rra import GlimpseHead, HeadConfig
 from rratag.head.variants import build_head
+from rratag.model_backbone import BACKBONE_FILE, own_backbone
 from rratag.untrusted import shown
 
 FORMAT = "rratag-model"
@@ -37,7 +39,7 @@ WEIGHTS_FILE, CONFIG_FILE, LABELS_FILE = "model.safetensors", "config.json", "la
 METRICS_FILE, HISTORY_FILE, CARD_FILE = "metrics.json", "history.csv", "README.md"
 MAX_CONFIG = 2**24
 """Bytes of ``config.json``: two hundred thousand tags of eighty letters."""
-MODEL_FILES = (WEIGHTS_FILE, CONFIG_FILE, METRICS_FILE, HISTORY_FILE, CARD_FILE, LABELS_FILE)
+MODEL_FILES = (WEIGHTS_FILE, CONFIG_FILE, METRICS_FILE, HISTORY_FILE, CARD_FILE, LABELS_FILE, BACKBONE_FILE)
 
 _RECIPE: dict[str, tuple[type, ...]] = {
     "backbone": (str,),
@@ -67,6 +69,7 @@ class Model:
     meaning : of the features that the head takes (:class:`rratag.features.spec.Spec`)
     spec_request : how to extract such features again: backbone, weights, input size, crops, sampling
     info : further JSON values: ``compute`` of the training features, ``random_backbone``, training settings
+    backbone : weights of a backbone that was trained too, or their file; see :mod:`rratag.model_backbone`
     """
 
     head: GlimpseHead
@@ -75,6 +78,7 @@ class Model:
     meaning: dict[str, Any]
     spec_request: dict[str, Any]
     info: dict[str, Any] = field(default_factory=dict)
+    backbone: bytes | Path | None = None
 
 
 def save_model(
@@ -166,6 +170,7 @@ def load_model(path: str | Path = config.MODELS_DIR / config.MODEL_NAME) -> Mode
         )
         _check_content(head_config, class_names, meaning, spec_request, info)
         sha256 = _typed(data, "weights_sha256", str)
+        backbone = own_backbone(folder, data, meaning)
         with torch.device("meta"):  # shapes alone: nothing is allocated before the file is known to fit them
             head = build_head(head_config)
     except (KeyError, ValueError, UsageError) as error:
@@ -173,7 +178,9 @@ def load_model(path: str | Path = config.MODELS_DIR / config.MODEL_NAME) -> Mode
     weights = _read_weights(folder / WEIGHTS_FILE, sha256, head.state_dict())
     head.load_state_dict(weights, assign=True)
     head.eval().requires_grad_(True)
-    return Model(head, head_config, class_names, meaning, spec_request, info)
+    if backbone is not None:
+        spec_request = {**spec_request, "weights": str(backbone)}
+    return Model(head, head_config, class_names, meaning, spec_request, info, backbone)
 
 
 def _contents(model: Model, metrics: dict[str, Any], history: Sequence[dict[str, Any]]) -> dict[str, bytes]:
@@ -193,7 +200,13 @@ def _contents(model: Model, metrics: dict[str, Any], history: Sequence[dict[str,
         "spec_request": model.spec_request,
         "info": model.info,
     }
+    own: dict[str, bytes] = {}
+    if model.backbone is not None:
+        own[BACKBONE_FILE] = model.backbone if isinstance(model.backbone, bytes) else model.backbone.read_bytes()
+        settings["backbone_sha256"] = hashlib.sha256(own[BACKBONE_FILE]).hexdigest()
+        settings["spec_request"] = {**model.spec_request, "weights": BACKBONE_FILE}
     return {
+        **own,
         WEIGHTS_FILE: weights,
         CONFIG_FILE: sealed.to_bytes(_finite(settings), indent=1),
         METRICS_FILE: _json(metrics),

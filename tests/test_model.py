@@ -20,6 +20,7 @@ from rratag.errors import ModelError, StoppedError
 from rratag.head.rra import HeadConfig
 from rratag.head.variants import HEADS, build_head
 from rratag.model import LABELS_FILE, MODEL_FILES, Model, load_model, save_model
+from rratag.model_backbone import BACKBONE_FILE
 
 NAMES = ["bunting", "Zaunkönig", 'a, "b"\n=1+1']
 
@@ -49,7 +50,7 @@ def test_what_is_saved_comes_back(kind: str, tmp_path: Path) -> None:
     assert not found.head.training
     features = torch.rand(2, 3, 2, 2, 6)
     assert torch.equal(found.head(features).logits, model.head(features).logits)
-    assert {path.name for path in (tmp_path / "models" / "latest").iterdir()} == set(MODEL_FILES)
+    assert {path.name for path in (tmp_path / "models" / "latest").iterdir()} == set(MODEL_FILES) - {BACKBONE_FILE}
     assert (tmp_path / "models" / "latest" / LABELS_FILE).read_text() == "a,b\n"
     assert json.loads((tmp_path / "models" / "latest" / "metrics.json").read_text()) == {"accuracy": 0.5}
     with (tmp_path / "models" / "latest" / "history.csv").open(newline="") as handle:
@@ -62,7 +63,7 @@ def test_labels_of_the_model_before_do_not_stand_beside_the_next(tmp_path: Path)
     save_model(folder, model, labels="a,b\n")
     (folder / "notes.txt").write_text("mine")
     save_model(folder, model)
-    assert {path.name for path in folder.iterdir()} == {*MODEL_FILES, "notes.txt"} - {LABELS_FILE}
+    assert {path.name for path in folder.iterdir()} == {*MODEL_FILES, "notes.txt"} - {LABELS_FILE, BACKBONE_FILE}
 
 
 def test_numbers_that_json_does_not_have_become_null(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from rratag import config
 from rratag.cli import options
-from rratag.cli.console import lines, out, printable, say, set_verbosity, warn
+from rratag.cli.console import lines, out, printable, say, set_verbosity, track, warn
 from rratag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def evaluate(
             columns=names,
             crops=crops,
             crop_fusion=crop_fusion,
+            workers=options.default_workers(),
+            progress=track,
         )
     if json:
         typer.echo(json_module.dumps({"judged": judged, **found.to_json()}))

@@ -139,6 +139,30 @@ GroupBy = Annotated[
         help="Group of a video = what REGEX finds in its id; a group never spans a split.",
     ),
 ]
+Finetune = Annotated[
+    bool,
+    typer.Option("--finetune", help="Train the CNN too, from the videos' frames, from the first epoch on."),
+]
+FinetuneAfter = Annotated[
+    int | None,
+    typer.Option("--finetune-after", metavar="E", min=1, help="Train the CNN too after E epochs from the cache."),
+]
+BackboneBn = Annotated[
+    str,
+    typer.Option(
+        "--backbone-bn", help="BatchNorms of the CNN that learn: frozen (none), partial (the first) or train (all)."
+    ),
+]
+BackboneLrScale = Annotated[
+    float | None,
+    typer.Option(
+        "--backbone-lr-scale", help="The CNN's learning rate as a multiple of the head's.  [default: 0.1; paper: 1]"
+    ),
+]
+Clip = Annotated[
+    float | None,
+    typer.Option("--clip", help="Largest norm of the gradient of head and CNN together, once the CNN learns."),
+]
 
 
 def _one_from_variable(context: typer.Context, parameter: typer.CallbackParam, value: list[str]) -> list[str]:

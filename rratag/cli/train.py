@@ -14,7 +14,9 @@ from rratag.errors import UsageError
 from rratag.records import FLOW, MODALITIES
 
 if TYPE_CHECKING:
+    from rratag.train.finetune import FinetuneConfig
     from rratag.train.fit import EpochRecord, FitResult
+    from rratag.train.presets import Preset
     from rratag.train.run import TrainingData
 
 
@@ -59,6 +61,11 @@ def train(
         typer.Option("--dropout", help="Before each classifier.  [default: 0.5; paper: 0.7]"),
     ] = None,
     epochs: options.Epochs = None,
+    finetune: options.Finetune = False,
+    finetune_after: options.FinetuneAfter = None,
+    backbone_bn: options.BackboneBn = "frozen",
+    backbone_lr_scale: options.BackboneLrScale = None,
+    clip: options.Clip = None,
     learning_rate: Annotated[
         float | None,
         typer.Option("--learning-rate", help="Of Adam.  [default: 0.001; paper: 0.0002]"),
@@ -95,11 +102,12 @@ def train(
     ] = None,
     cache: options.Cache = config.CACHE_DIR,
     device: options.Device = "auto",
+    workers: options.Workers = options.default_workers(),
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Train a Redundancy Reduction Attention head from the cache.
+    """Train a Redundancy Reduction Attention head from the cache, and the CNN too if asked.
 
     The tag of a video is the first folder below the root, or what --labels says. A run that was killed goes on where
     it was when the same command is given again.
@@ -110,7 +118,8 @@ def train(
     from rratag.head.rra import HeadConfig
     from rratag.head.variants import build_head, variant_fields
     from rratag.model import METRICS_FILE, check_place
-    from rratag.train.fit import PRESETS, TrainConfig, check_together
+    from rratag.train.fit import TrainConfig, check_together
+    from rratag.train.presets import PRESETS
     from rratag.train.run import (
         LabelOptions,
         checkpoint_path,
@@ -129,7 +138,9 @@ def train(
         raise UsageError(f"unknown --modality {modality!r}; choose from {', '.join(MODALITIES)}")
     chosen = PRESETS[preset]
     settings = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "patience": patience}
-    config_fields = {**chosen.train, **{name: value for name, value in settings.items() if value is not None}}
+    tuning = _finetuning(context, finetune, finetune_after, backbone_bn, backbone_lr_scale, clip, chosen)
+    fixed = chosen.train if tuning is None else {**chosen.train, **chosen.finetuned}
+    config_fields = {**fixed, **{name: value for name, value in settings.items() if value is not None}}
     train_config = TrainConfig(loss=loss, frames=train_frames, seed=seed, class_balance=class_balance, **config_fields)
     head_fields: dict[str, Any] = {**variant_fields(head, variant), "num_glimpses": glimpses, **chosen.head}
     head_fields["glimpse_weights"] = glimpse_weights
@@ -146,9 +157,9 @@ def train(
     data = load_training_data(store, roots or [], label_options, modality, views=training_views)
     folder = out_folder or config.MODELS_DIR / config.MODEL_NAME
     check_place(folder)
-    checkpoint = checkpoint_path(folder, data, head_fields, train_config)
+    checkpoint = checkpoint_path(folder, data, head_fields, train_config, tuning)
     _tell_data(data)
-    if preset == "paper":
+    if preset == "paper" and tuning is None:
         say("preset paper: the frozen phase of section 5.1 only; the full recipe also trains the CNN from video frames")
     model, result = train_model(
         data,
@@ -157,6 +168,8 @@ def train(
         checkpoint=checkpoint,
         on_epoch=_Table(quiet),
         device=chosen_device,
+        finetune=tuning,
+        workers=workers,
     )
     metrics = metrics_of(data, model, result, train_config)
     save_run(folder, data, model, result, metrics)
@@ -169,6 +182,33 @@ def train(
 
         # as the file has it: without the NaN that JSON does not know
         typer.echo(json_module.dumps(json_module.loads((folder / METRICS_FILE).read_bytes())))
+
+
+def _finetuning(
+    context: typer.Context,
+    finetune: bool,
+    after: int | None,
+    backbone_bn: str,
+    lr_scale: float | None,
+    clip: float | None,
+    preset: Preset,
+) -> FinetuneConfig | None:
+    """How the CNN is trained too; None if it stays frozen.
+
+    Raises
+    ------
+    UsageError
+        If options contradict each other or change nothing.
+    """
+    from rratag.train.finetune import FinetuneConfig
+
+    if finetune and after is not None:
+        raise UsageError("--finetune and --finetune-after exclude each other; --finetune begins with the first epoch")
+    if not finetune and after is None:
+        names = ("backbone_bn", "backbone_lr_scale", "clip", "workers")
+        options.refuse_unused(context, names, "the CNN stays frozen without --finetune or --finetune-after")
+        return None
+    return FinetuneConfig(after or 0, backbone_bn, preset.lr_scale if lr_scale is None else lr_scale, clip)
 
 
 def _tell_data(data: TrainingData) -> None:
@@ -221,6 +261,11 @@ class _Table:
     def __call__(self, record: EpochRecord) -> None:
         if self.quiet:
             return
+        if record.gap is not None:
+            say(
+                f"epoch {record.epoch} trains the CNN too, from frames; the same weights before it: accuracy"
+                f" {record.gap[0]:+.3f}, loss {record.gap[1]:+.4f} through frames against the cache"
+            )
         cells = {"epoch": f"{record.epoch}"}
         cells |= {name: f"{value:.3f}" for name, value in record.train_losses.items()}
         if record.validation is not None:

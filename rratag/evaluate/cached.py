@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -16,17 +16,22 @@ from rratag.evaluate.bootstrap import group_names
 from rratag.evaluate.redundancy import Redundancy, applies_to, measure
 from rratag.evaluate.report import Evaluation, ModelMetrics, evaluate, numbers
 from rratag.features.catalog import Catalog, Entry
+from rratag.features.extract import RunOptions
 from rratag.features.spec import differences, digest
 from rratag.features.store import Features, FeatureStore, JoinedStores, SpecStore
 from rratag.model import LABELS_FILE, Model
-from rratag.records import RGB, Instance
+from rratag.records import RGB, Instance, Receipt
 from rratag.tag.fuse import Stream, fuse, load_streams
 from rratag.tag.predict import Prediction, check_crop_fusion, check_views, predict_cached
+from rratag.tag.run import Tagging, model_request
 from rratag.train.run import find_listings
+from rratag.video.discover import discover
 from rratag.video.plan import frames_inside
 from rratag.video.views import CROPS
 
 logger = logging.getLogger(__name__)
+
+Progress = Callable[[Iterable[Receipt], int, str], Iterable[Receipt]]
 
 
 def evaluate_model(
@@ -39,6 +44,8 @@ def evaluate_model(
     columns: dict[str, str] | None = None,
     crops: str | None = None,
     crop_fusion: str = "mean",
+    workers: int = 1,
+    progress: Progress = lambda receipts, total, name: receipts,
 ) -> tuple[Evaluation, str, list[str]]:
     """Figures of a model folder, which videos they are of, and labelled videos that the cache does not hold.
 
@@ -51,6 +58,8 @@ def evaluate_model(
     labels : label file of `root`; by default the first folder below it is the tag
     crops : cached features of other views than the model's own
     crop_fusion : how several views a frame become one score; see `rratag.tag.predict`
+    workers, progress : decode processes, and what the receipts pass through, where a model has its own backbone and
+        its features are not cached yet
 
     Raises
     ------
@@ -64,12 +73,18 @@ def evaluate_model(
     streams = load_streams([(folder, 1.0)] if isinstance(folder, Path) else folder)
     check_crop_fusion(crop_fusion, [stream.model for stream in streams])
     store = FeatureStore(cache)
-    stores = [_stores(stream.model, store, crops) for stream in streams]
-    check_views(crop_fusion, (one[0].spec.meaning for one in stores))
+    # features of a model's own backbone may yet have to be extracted
+    known = [None if _extracts(stream.model, crops) else _stores(stream.model, store, crops) for stream in streams]
     found, judged = _labelled(streams, store, part, root, labels, columns)
     instances = [one for one in found.instances if one.label is not None]
     missing = found.missing
-    if len(streams) > 1:
+    if instances:
+        stores = []
+        for stream, one in zip(streams, known, strict=True):
+            if one is None:
+                _extract(stream.model, store, root, instances, workers, progress)
+            stores.append(one or _stores(stream.model, store, crops))
+        check_views(crop_fusion, (one[0].spec.meaning for one in stores))
         everywhere = [one for one in instances if all(JoinedStores(each).has(one.key) for each in stores)]
         missing = missing + sorted({one.video for one in instances} - {one.video for one in everywhere})
         instances = everywhere
@@ -83,6 +98,34 @@ def evaluate_model(
     if len(streams) == 1 and crop_fusion == "mean" and applies_to(model.head):
         judgement = replace(judgement, redundancy=_redundancy(model, stores[0], instances, each[0]))
     return judgement, judged, missing
+
+
+def _extracts(model: Model, crops: str | None) -> bool:
+    """Whether missing features are extracted: those of a backbone that the model alone has, by its own views."""
+    return model.backbone is not None and crops in (None, model.meaning.get("crops"))
+
+
+def _extract(
+    model: Model,
+    store: FeatureStore,
+    root: Path | None,
+    instances: Sequence[Instance],
+    workers: int,
+    progress: Progress,
+) -> None:
+    """Features of the model's own backbone for these videos, as far as they are not there."""
+    known = store.with_meaning(digest(model.meaning))
+    wanted = {one.video for one in instances if not any(own.has(one.key) for own in known)}
+    if not wanted:
+        return
+    for folder in [Path(name) for name in model.info.get("roots", [])] if root is None else [root]:
+        found = discover([str(folder)])
+        videos = [video for video in found.videos if video.id in wanted]
+        if videos:
+            part = replace(found, videos=videos, failures=[], is_whole=False)
+            tagging = Tagging(model, part, model_request(model), store, RunOptions(workers))
+            for _ in progress(tagging.extract(), len(videos), "evaluate"):
+                pass
 
 
 def _judged(streams: Sequence[Stream], each: Sequence[Sequence[Prediction]], names: Sequence[str]) -> Evaluation:

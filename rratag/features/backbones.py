@@ -22,6 +22,7 @@ from rratag.features.weights import (
     file_digest,
     load_state,
     num_classes,
+    original_name,
     quiet,
     read_state,
     state_digest,
@@ -337,10 +338,10 @@ def _torchvision(name: str, weights: str | None, download: bool) -> Backbone:
         raise UsageError(f"unknown --backbone {name!r}; torchvision has {', '.join('tv:' + model for model in known)}")
     family = TORCHVISION[prefixes[0]]
     recipes = models.get_model_weights(short)
-    recipe = next(
-        (w for w in recipes if weights and Path(weights).name == w.url.rsplit("/", 1)[-1]), recipes["IMAGENET1K_V1"]
-    )
-    path = weights_file(weights) or torchvision_file(name, recipe.url, weights, download)
+    given = weights_file(weights)
+    made_as = given and original_name(given)
+    recipe = next((w for w in recipes if made_as == w.url.rsplit("/", 1)[-1]), recipes["IMAGENET1K_V1"])
+    path = given or torchvision_file(name, recipe.url, weights, download)
     state = None if path is None else {family.rename(key): value for key, value in read_state(path).items()}
     arguments: dict[str, Any] = {} if state is None else {"num_classes": num_classes(state, family.classifier, path)}
     if short.startswith("inception"):

@@ -20,12 +20,31 @@ if TYPE_CHECKING:
 
 RANDOM = "random"
 BUNDLED = "efficientnet_lite0"
+ORIGINAL = "original_weights"
+"""In the metadata of a safetensors file: see :func:`original_name`."""
 _PARALLEL = "module."  # before every name of what torch.nn.DataParallel saved
 
 
 def weights_file(weights: str | None) -> Path | None:
     """The file that ``--weights`` names, if it names one."""
     return Path(weights) if weights is not None and weights != RANDOM else None
+
+
+def original_name(path: Path) -> str:
+    """Name of the file that the weights at `path` were trained on from, if they say so; else their own.
+
+    It tells for which preprocessing they were made.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix != ".safetensors":
+        return path.name
+    try:
+        with safe_open(path, "pt") as file:
+            said = file.metadata()
+    except (OSError, SafetensorError):  # said where it is read
+        return path.name
+    return str((said or {}).get(ORIGINAL, path.name))
 
 
 def torchvision_file(name: str, url: str, weights: str | None, download: bool) -> Path | None:

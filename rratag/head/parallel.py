@@ -60,6 +60,17 @@ def threads_for_groups() -> Iterator[None]:
         _reserved.reset(token)
 
 
+@contextmanager
+def threads_for_operations() -> Iterator[None]:
+    """Inside, torch's own operations use all threads again: for the work within that is not in groups."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(_reserved.get() or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @functools.lru_cache(maxsize=1)
 def _pool(num_threads: int) -> ThreadPoolExecutor:
     """Threads each of which computes alone."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +18,30 @@ from rratag import files, tensorfile
 from rratag.errors import ModelError, StoppedError
 from rratag.untrusted import shown
 
+if TYPE_CHECKING:
+    from rratag.data.datasets import CachedDataset
+    from rratag.head.rra import HeadConfig
+    from rratag.train.fit import TrainConfig
+
 FORMAT = "rratag-checkpoint"
 VERSION = 1
 WAY_OUT = "delete it to start afresh"
 _ROW = {"epoch", "train_losses", "validation", "learning_rate", "seconds"}
+
+
+def describe(
+    head: HeadConfig, config: TrainConfig, epochs: int, train: CachedDataset, validation: CachedDataset
+) -> dict[str, Any]:
+    """What must be equal for a checkpoint to be gone on from. Patience may change."""
+    settings = {name: value for name, value in asdict(config).items() if name not in ("patience", "epochs")}
+    videos = {"training videos": _digest(train), "validation videos": _digest(validation)}
+    views = {"views": list(train.views)} if train.views else {}
+    return {**head.to_json(), **settings, "epochs": epochs, "class names": train.class_names, **videos, **views}
+
+
+def _digest(dataset: CachedDataset) -> str:
+    rows = [[one.video, one.key, one.label, one.start_s, one.end_s] for one in dataset.instances]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def write_checkpoint(path: Path, run: dict[str, Any], state: dict[str, Any]) -> None:
@@ -84,16 +106,26 @@ def read_checkpoint(path: Path, run: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def check_state(
-    path: Path, state: dict[str, Any], head: nn.Module, optimiser: torch.optim.Optimizer, epochs: int
+    path: Path,
+    state: dict[str, Any],
+    head: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    epochs: int,
+    *,
+    backbone: nn.Module | None = None,
+    frozen: int | None = None,
 ) -> None:
     """Refuse a state that does not fit what is trained, before any of it is taken over.
 
     Parameters
     ----------
     path : the file that `state` is from
-    state : ``head``, ``optimiser``, ``history``, ``best_epoch`` and ``best_weights``
+    state : ``head``, ``optimiser``, ``history``, ``best_epoch`` and ``best_weights``; once the backbone is unfrozen
+        also ``backbone`` and ``best_backbone``
     head, optimiser : as they are at the start of this run
     epochs : at most so many are in the history
+    backbone : what is trained beside the head; None while it is frozen
+    frozen : epochs that leave the backbone as it is; None for all
 
     Raises
     ------
@@ -101,14 +133,26 @@ def check_state(
         If a name, shape, type or number is not what this run would have written.
     """
     try:
-        _require(state.keys() == {"head", "optimiser", "history", "best_epoch", "best_weights"}, "its parts")
+        parts = {"head", "optimiser", "history", "best_epoch", "best_weights"}
+        _require(state.keys() == (parts if backbone is None else parts | {"backbone", "best_backbone"}), "its parts")
         own = head.state_dict()
         _check_tensors(state["head"], own, "head")
         _check_tensors(state["best_weights"], own, "best_weights")
         _check_optimiser(state["optimiser"], optimiser)
         _check_history(state["history"], state["best_epoch"], epochs)
+        last_frozen = epochs if frozen is None else frozen
+        _require((len(state["history"]) > last_frozen) == (backbone is not None), "its phase")
+        if backbone is not None:
+            _check_backbone(state, backbone.state_dict(), last_frozen)
     except ValueError as error:
         raise ModelError(f"{path}: damaged (unexpected: {error}); {WAY_OUT}") from error
+
+
+def _check_backbone(state: dict[str, Any], own: Mapping[str, Tensor], last_frozen: int) -> None:
+    _check_tensors(state["backbone"], own, "backbone")
+    _require((state["best_backbone"] is None) == (state["best_epoch"] <= last_frozen), "best_backbone")
+    if state["best_backbone"] is not None:
+        _check_tensors(state["best_backbone"], own, "best_backbone")
 
 
 def _require(holds: bool, what: str) -> None:
@@ -166,12 +210,17 @@ def _check_history(rows: Any, best_epoch: Any, epochs: int) -> None:
     _require(isinstance(rows, list) and 1 <= len(rows) <= epochs, "the history")
     _require(type(best_epoch) is int and 1 <= best_epoch <= len(rows), "best_epoch")
     for number, row in enumerate(rows, start=1):
-        _require(isinstance(row, dict) and row.keys() == _ROW and _equal(row["epoch"], number), "the history")
+        _require(isinstance(row, dict) and row.keys() - {"gap"} == _ROW, "the history")
+        _require(_equal(row["epoch"], number) and _is_gap(row.get("gap", (0, 0))), "the history")
         losses, judged = row["train_losses"], row["validation"]
         _require(isinstance(losses, dict) and all(map(_number, losses.values())), "losses in the history")
         _require(_number(row["learning_rate"]) and _number(row["seconds"]), "numbers in the history")
         _require((judged is None) == (rows[0]["validation"] is None), "validation in the history")
         _require(judged is None or _is_evaluation(judged), "validation in the history")
+
+
+def _is_gap(found: Any) -> bool:
+    return isinstance(found, (tuple, list)) and len(found) == 2 and all(map(_number, found))
 
 
 def _is_evaluation(found: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The training loop: a head learns from cached features.
+"""The training loop: a head learns from cached features, then perhaps with its backbone from video frames.
 
 Everything random derives from (seed, epoch) or (seed, epoch, video): a run that was killed and taken up again at the
 last checkpoint ends, on a CPU, with the same weights to the last bit.
@@ -6,12 +6,11 @@ last checkpoint ends, on a CPU, with the same weights to the last bit.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,8 @@ from rratag.head.losses import parse_loss
 from rratag.head.parallel import threads_for_groups
 from rratag.head.rra import GlimpseHead, HeadConfig, recomputed_statistics
 from rratag.head.variants import build_head
-from rratag.train.checkpoint import check_state, read_checkpoint, write_checkpoint
+from rratag.train.checkpoint import check_state, describe, read_checkpoint, write_checkpoint
+from rratag.train.finetune import Unfrozen
 from rratag.train.schedule import SCHEDULES, batches, default_batch_size, default_epochs, rate_factor
 from rratag.train.validate import Evaluation, validate
 
@@ -86,24 +86,6 @@ class TrainConfig:
             raise UsageError(f"weight_decay is {self.weight_decay}; it must be a number of at least 0")
 
 
-@dataclass(frozen=True)
-class Preset:
-    """Settings that go together: fields of :class:`TrainConfig` and of :class:`HeadConfig`."""
-
-    train: Mapping[str, Any]
-    head: Mapping[str, Any]
-
-
-PRESETS: dict[str, Preset] = {
-    "default": Preset({}, {}),
-    # section 5.1, the 30 epochs with frozen convolutions; the other 90 need end-to-end training
-    "paper": Preset(
-        {"learning_rate": 2e-4, "schedule": "step", "epochs": 30, "batch_size": 256},
-        {"dropout": 0.7, "input_bn": False},
-    ),
-}
-
-
 def check_together(head: HeadConfig, config: TrainConfig) -> None:
     """Refuse a head that this training cannot train.
 
@@ -127,6 +109,8 @@ class EpochRecord:
     validation : None if there are no validation videos
     learning_rate : at the epoch's last step
     seconds : time the epoch took
+    gap : of the first epoch from video frames: accuracy and loss of the weights before it on the validation videos
+        through frames, less the same from the cache; None in other epochs
     """
 
     epoch: int
@@ -134,6 +118,7 @@ class EpochRecord:
     validation: Evaluation | None
     learning_rate: float
     seconds: float
+    gap: tuple[float, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Flat JSON object: a row of ``history.csv``."""
@@ -142,7 +127,8 @@ class EpochRecord:
         if self.validation is not None:
             row |= {"validation_loss": self.validation.loss, "validation_accuracy": self.validation.accuracy}
             row |= {f"validation_glimpse_{k}": one for k, one in enumerate(self.validation.glimpse_accuracy, start=1)}
-        return row | {"learning_rate": self.learning_rate, "seconds": round(self.seconds, 3)}
+        row |= {"learning_rate": self.learning_rate, "seconds": round(self.seconds, 3)}
+        return row if self.gap is None else row | {"gap_accuracy": self.gap[0], "gap_loss": self.gap[1]}
 
 
 @dataclass(frozen=True)
@@ -157,6 +143,7 @@ class FitResult:
     validation : the returned head on the validation videos; None if there are none
     chosen_by : what kept the epoch: ``validation accuracy``, or ``last epoch`` without validation videos
     stopped_early : whether patience ended the run before its last epoch
+    backbone : tensors of the trained backbone, on the CPU; None if the kept epoch is of the cached features
     """
 
     head: GlimpseHead
@@ -165,6 +152,7 @@ class FitResult:
     validation: Evaluation | None
     chosen_by: str
     stopped_early: bool
+    backbone: dict[str, Tensor] | None = None
 
 
 def fit(
@@ -176,6 +164,7 @@ def fit(
     checkpoint: Path | None = None,
     on_epoch: Callable[[EpochRecord], None] = lambda record: None,
     device: torch.device | str = "cpu",
+    unfrozen: Unfrozen | None = None,
 ) -> FitResult:
     """Train a head by Adam and keep its best epoch.
 
@@ -188,11 +177,12 @@ def fit(
     checkpoint : file to go on from, if it is there, and to write after each epoch; left where it is at the end
     on_epoch : called after each epoch, the ones of a resumed run included
     device : where to compute
+    unfrozen : how the run goes on after its frozen epochs, on the same videos; None is frozen to the end
 
     Raises
     ------
     UsageError
-        If the head cannot be trained by this loss.
+        If the head cannot be trained by this loss, or the run ends before it unfreezes anything.
     StoppedError
         If the loss stops being finite; the checkpoint of the epoch before is kept.
     ModelError
@@ -202,7 +192,7 @@ def fit(
     if len(train) < 2:
         raise ValueError(f"training needs at least 2 videos, got {len(train)}")
     with torch.random.fork_rng(devices=[]), threads_for_groups():
-        run = _Run(head_config, train, validation, config, checkpoint, torch.device(device))
+        run = _Run(head_config, train, validation, config, checkpoint, torch.device(device), unfrozen)
         for record in run.history:
             on_epoch(record)
         while not run.finished:
@@ -221,12 +211,17 @@ class _Run:
         config: TrainConfig,
         checkpoint: Path | None,
         device: torch.device,
+        unfrozen: Unfrozen | None,
     ) -> None:
         self.train, self.validation = train, validation
         self.config, self.checkpoint, self.device = config, checkpoint, device
+        self.unfrozen = unfrozen
         self.loss = parse_loss(config.loss)
         self.batch_size = min(config.batch_size or default_batch_size(len(train)), len(train))
         self.epochs = config.epochs or default_epochs(len(train), self.batch_size)
+        self.frozen_epochs = self.epochs if unfrozen is None else unfrozen.config.after
+        if unfrozen is not None and self.frozen_epochs >= self.epochs:
+            raise UsageError(f"{self.epochs} epochs, {self.frozen_epochs} of them frozen: give more --epochs")
         self.weights = _class_weights(train, config.class_balance, device)
         torch.manual_seed(config.seed)
         self.head = build_head(head_config).to(device)
@@ -236,13 +231,18 @@ class _Run:
         self.history: list[EpochRecord] = []
         self.best_epoch = 0
         self.best_weights: dict[str, Tensor] = {}
-        self.description = _describe(head_config, config, self.epochs, train, validation)
+        self.best_backbone: dict[str, Tensor] | None = None
+        self.description = describe(head_config, config, self.epochs, train, validation)
+        if unfrozen is not None:
+            self.description["fine-tuning"] = asdict(unfrozen.config)
         self._resume()
 
     @property
     def stopped_early(self) -> bool:
         """Whether patience has run out before the last epoch."""
         waited = len(self.history) - self.best_epoch
+        if self.unfrozen is not None:  # the frozen epochs are for what comes after them
+            waited = min(waited, len(self.history) - self.frozen_epochs)
         impatient = self.config.patience is not None and len(self.validation) > 0 and waited >= self.config.patience
         return impatient and len(self.history) < self.epochs
 
@@ -254,14 +254,16 @@ class _Run:
     def epoch(self) -> EpochRecord:
         """Train one epoch, validate, remember the weights if they are the best, write the checkpoint."""
         number, started = len(self.history) + 1, time.perf_counter()
-        losses, rate = self._train_epoch(number)
-        self._check_finite()
-        found = self._validate()
-        record = EpochRecord(number, losses, found, rate, time.perf_counter() - started)
+        phase = self._phase(number)
+        gap = self._unfreeze(phase) if phase is not None and number == self.frozen_epochs + 1 else None
+        losses, rate = self._train_epoch(number, phase)
+        self._check_finite(phase)
+        found = self._validate(phase)
+        record = EpochRecord(number, losses, found, rate, time.perf_counter() - started, gap)
         self.history.append(record)
         if self._is_best(record):
-            self.best_epoch = number
-            self.best_weights = {name: value.detach().clone() for name, value in self.head.state_dict().items()}
+            self.best_epoch, self.best_weights = number, _copied(self.head)
+            self.best_backbone = None if phase is None else _copied(phase.network)
         if self.checkpoint is not None:
             write_checkpoint(self.checkpoint, self.description, self._state())
         return record
@@ -269,36 +271,61 @@ class _Run:
     def result(self) -> FitResult:
         """The best epoch's head, its BatchNorm statistics recomputed by one pass over the training set."""
         self.head.load_state_dict(self.best_weights)
-        self._recompute_statistics()
-        found = self._validate()
+        phase, backbone = self._phase(self.best_epoch), None
+        if phase is not None and self.best_backbone is not None:
+            phase.network.load_state_dict(self.best_backbone)
+            backbone = {name: value.cpu() for name, value in self.best_backbone.items()}
+        self._recompute_statistics(phase)
+        found = self._validate(phase)
         head = self.head.cpu().eval()
         chosen_by = "last epoch" if found is None else "validation accuracy"
-        return FitResult(head, self.history, self.best_epoch, found, chosen_by, self.stopped_early)
+        return FitResult(head, self.history, self.best_epoch, found, chosen_by, self.stopped_early, backbone)
 
-    def _train_epoch(self, number: int) -> tuple[dict[str, float], float]:
+    def _phase(self, epoch: int) -> Unfrozen | None:
+        """Where the maps of an epoch come from: the backbone being trained, or None for the cache."""
+        return self.unfrozen if epoch > self.frozen_epochs else None
+
+    def _unfreeze(self, phase: Unfrozen) -> tuple[float, float] | None:
+        """Give the backbone to the optimiser; what frames and cache say differently of the validation videos."""
+        self.optimiser.add_param_group({"params": phase.parameters()})
+        seen, cached = self._validate(phase), self._validate(None)
+        return None if seen is None or cached is None else (seen.accuracy - cached.accuracy, seen.loss - cached.loss)
+
+    def _train_epoch(self, number: int, phase: Unfrozen | None) -> tuple[dict[str, float], float]:
         self.head.train()
+        if phase is not None:
+            phase.train(True)
         # of this epoch alone, so that a resumed run draws the same dropout
         torch.manual_seed(_mix(self.config.seed, number))
         order = np.random.default_rng([self.config.seed, number]).permutation(len(self.train)).tolist()
         cut = batches(order, self.batch_size)
         sums: dict[str, float] = dict.fromkeys((name for name, _ in self.loss.terms), 0.0)
         rate = 0.0
-        for step, indices in enumerate(cut, start=(number - 1) * len(cut)):
-            rate = self.config.learning_rate * rate_factor(self.config.schedule, step, len(cut), self.epochs)
-            for name, value in self._step(self._draw(indices, number), rate, number).items():
-                sums[name] += value
+        with closing(self._batches(cut, number, phase)) as drawn:
+            for step, batch in enumerate(drawn, start=(number - 1) * len(cut)):
+                rate = self.config.learning_rate * rate_factor(self.config.schedule, step, len(cut), self.epochs)
+                for name, value in self._step(batch, rate, number, phase).items():
+                    sums[name] += value
         return {name: value / len(cut) for name, value in sums.items()}, rate
 
-    def _draw(self, indices: list[int], epoch: int, *, base_only: bool = False) -> Batch:
+    def _batches(
+        self, cut: list[list[int]], epoch: int, phase: Unfrozen | None, *, base_only: bool = False
+    ) -> Generator[Batch, None, None]:
+        if phase is None:
+            return (self._draw(indices, epoch, base_only) for indices in cut)
+        return phase.batches(cut, self.config.frames, self.config.seed, epoch)
+
+    def _draw(self, indices: list[int], epoch: int, base_only: bool) -> Batch:
         def generator(index: int) -> np.random.Generator:
             return draw_generator(self.config.seed, epoch, self.train.instances[index].video)
 
         drawn = self.train.train_batch(indices, self.config.frames, generator, base_only=base_only)
         return drawn.to(self.device)
 
-    def _step(self, batch: Batch, rate: float, epoch: int) -> dict[str, float]:
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+    def _step(self, batch: Batch, rate: float, epoch: int, phase: Unfrozen | None) -> dict[str, float]:
+        scales = (1.0,) if phase is None else (1.0, phase.config.rate_scale)
+        for group, scale in zip(self.optimiser.param_groups, scales, strict=True):
+            group["lr"] = rate * scale
         output = self.head(batch.features, batch.mask)
         parts = self.loss.parts(output.logits, batch.labels, self.weights, output.weights)
         total = self.loss.total(parts)
@@ -306,10 +333,14 @@ class _Run:
             raise StoppedError(self._not_finite(epoch))
         self.optimiser.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
+        if phase is not None:
+            phase.backward(batch, self.head)
         self.optimiser.step()
         return {name: part.item() for name, part in parts.items()}
 
-    def _validate(self) -> Evaluation | None:
+    def _validate(self, phase: Unfrozen | None) -> Evaluation | None:
+        if phase is not None and len(self.validation):
+            return phase.validate(self.head, self.loss)
         return validate(self.head, self.validation, self.loss, self.device) if len(self.validation) else None
 
     def _is_best(self, record: EpochRecord) -> bool:
@@ -320,21 +351,24 @@ class _Run:
         return (record.validation.accuracy, -record.validation.loss) > (best.accuracy, -best.loss)
 
     @torch.no_grad()
-    def _recompute_statistics(self) -> None:
+    def _recompute_statistics(self, phase: Unfrozen | None) -> None:
         """Running statistics = those of one pass over the training set with the final weights, without dropout.
 
         Of the base alone, whatever views trained: these statistics are used where the base alone is read.
         """
         self.head.train()
         self.head.dropout.eval()
+        if phase is not None:
+            phase.train(False)
         with recomputed_statistics(self.head):
-            for indices in batches(list(range(len(self.train))), self.batch_size):
-                batch = self._draw(indices, 0, base_only=True)
+            order = list(range(len(self.train)))
+            for batch in self._batches(batches(order, self.batch_size), 0, phase, base_only=True):
                 self.head(batch.features, batch.mask)
         self.head.dropout.train()
 
-    def _check_finite(self) -> None:
-        if not all(bool(value.isfinite().all()) for value in self.head.state_dict().values()):
+    def _check_finite(self, phase: Unfrozen | None) -> None:
+        trained = [self.head] if phase is None else [self.head, phase.network]
+        if not all(bool(value.isfinite().all()) for module in trained for value in module.state_dict().values()):
             raise StoppedError(self._not_finite(len(self.history) + 1))
 
     def _not_finite(self, epoch: int) -> str:
@@ -342,12 +376,15 @@ class _Run:
         return f"the loss is not finite in epoch {epoch}; train with a lower learning rate{kept}"
 
     def _state(self) -> dict[str, Any]:
+        phase = self._phase(len(self.history))
+        tuned = {} if phase is None else {"backbone": phase.network.state_dict(), "best_backbone": self.best_backbone}
         return {
             "head": self.head.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "history": [_record_to_json(record) for record in self.history],
             "best_epoch": self.best_epoch,
             "best_weights": self.best_weights,
+            **tuned,
         }
 
     def _resume(self) -> None:
@@ -356,8 +393,17 @@ class _Run:
         state = read_checkpoint(self.checkpoint, self.description)
         if state is None:
             return
-        check_state(self.checkpoint, state, self.head, self.optimiser, self.epochs)
+        network = None
+        if self.unfrozen is not None and "backbone" in state:
+            network = self.unfrozen.network
+            self.optimiser.add_param_group({"params": self.unfrozen.parameters()})
+        check_state(
+            self.checkpoint, state, self.head, self.optimiser, self.epochs, backbone=network, frozen=self.frozen_epochs
+        )
         self.head.load_state_dict(state["head"])
+        if network is not None:
+            network.load_state_dict(state["backbone"])
+            self.best_backbone = state["best_backbone"]
         self.optimiser.load_state_dict(state["optimiser"])
         self.history = [_record_from_json(row) for row in state["history"]]
         self.best_epoch, self.best_weights = state["best_epoch"], state["best_weights"]
@@ -375,28 +421,18 @@ def _class_weights(train: CachedDataset, balance: str, device: torch.device) -> 
     return torch.tensor(weights, dtype=torch.float32, device=device)
 
 
+def _copied(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
 def _mix(seed: int, epoch: int) -> int:
     """One seed for torch from two."""
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _describe(
-    head: HeadConfig, config: TrainConfig, epochs: int, train: CachedDataset, validation: CachedDataset
-) -> dict[str, Any]:
-    """What must be equal for a checkpoint to be gone on from. Patience may change."""
-    settings = {name: value for name, value in asdict(config).items() if name not in ("patience", "epochs")}
-    videos = {"training videos": _digest(train), "validation videos": _digest(validation)}
-    views = {"views": list(train.views)} if train.views else {}
-    return {**head.to_json(), **settings, "epochs": epochs, "class names": train.class_names, **videos, **views}
-
-
-def _digest(dataset: CachedDataset) -> str:
-    rows = [[one.video, one.key, one.label, one.start_s, one.end_s] for one in dataset.instances]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-
-
 def _record_to_json(record: EpochRecord) -> dict[str, Any]:
-    return asdict(record)
+    row = asdict(record)
+    return row if record.gap is not None else {name: value for name, value in row.items() if name != "gap"}
 
 
 def _record_from_json(row: dict[str, Any]) -> EpochRecord:

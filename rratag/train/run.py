@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rratag.data.datasets import CachedDataset
+from rratag.data.frames import FrameDataset
 from rratag.data.label_file import labels_csv
 from rratag.data.labels import LabelSet, class_names, from_csv, from_folders, with_groups
 from rratag.data.splits import PARTS, split
@@ -21,7 +23,9 @@ from rratag.features.spec import Spec, digest
 from rratag.features.store import FeatureStore, JoinedStores
 from rratag.head.rra import HeadConfig
 from rratag.model import Model, save_model
+from rratag.model_backbone import BACKBONE_FILE, backbone_bytes
 from rratag.records import Instance
+from rratag.train.finetune import FinetuneConfig, Unfrozen, trainable
 from rratag.train.fit import EpochRecord, FitResult, TrainConfig, fit
 from rratag.video.augment import TrainingView, asked
 
@@ -43,7 +47,7 @@ class TrainingData:
     """Labelled, divided videos and where their features are.
 
     `missing` names videos of the label file that the cache does not hold; `warnings` are lines for the user; `views`
-    are the training views to draw from, by name.
+    are the training views to draw from, by name; `sources` says where each video lay when it was extracted.
     """
 
     store: JoinedStores
@@ -55,6 +59,7 @@ class TrainingData:
     missing: list[str]
     warnings: list[str]
     views: dict[str, JoinedStores] = field(default_factory=dict)
+    sources: dict[str, Path] = field(default_factory=dict)
 
     def part(self, name: str) -> CachedDataset:
         """The videos of one part ("train", "validation", "test"); training views belong to the first alone."""
@@ -106,6 +111,7 @@ def load_training_data(
         labelled.missing,
         [*lost, *divided.warnings],
         _views(store, spec, views, divided.instances, extract_command(listings[0].root, recipe, views)),
+        {video: listing.root / video for listing in listings for video in listing.ids_to_keys()},
     )
 
 
@@ -236,14 +242,24 @@ def train_model(
     checkpoint: Path | None = None,
     on_epoch: Callable[[EpochRecord], None] = lambda record: None,
     device: str = "cpu",
+    finetune: FinetuneConfig | None = None,
+    workers: int = 1,
 ) -> tuple[Model, FitResult]:
     """Train a head on the train part; the validation part chooses the epoch.
 
     Parameters
     ----------
     head : fields of HeadConfig other than channels and num_classes
+    finetune : how the backbone is trained too; None leaves it frozen
+    workers : processes that decode the videos for that
+
+    Raises
+    ------
+    CacheError
+        If the videos to fine-tune on are not where they were, or the backbone is another.
     """
     head_config = HeadConfig(channels=data.spec.meaning["channels"], num_classes=len(data.class_names), **head)
+    unfrozen = None if finetune is None else unfrozen_phase(data, finetune, workers, device)
     result = fit(
         head_config,
         data.part("train"),
@@ -252,14 +268,59 @@ def train_model(
         checkpoint=checkpoint,
         on_epoch=on_epoch,
         device=device,
+        unfrozen=unfrozen,
     )
-    info = {
+    return _model(data, head_config, result, unfrozen), result
+
+
+def _model(data: TrainingData, head_config: HeadConfig, result: FitResult, unfrozen: Unfrozen | None) -> Model:
+    """What was trained, with all it takes to use it."""
+    info: dict[str, Any] = {
         "compute": data.spec.compute,
         "random_backbone": str(data.spec.meaning["weights"]).startswith("random"),
         "roots": [str(root) for root in data.roots],
     }
     model = Model(result.head, head_config, data.class_names, data.spec.meaning, data.recipe, info)
-    return model, result
+    if unfrozen is not None:
+        info["finetuning"] = {**asdict(unfrozen.config), "from_weights": data.spec.meaning["weights"]}
+        if result.backbone is not None:
+            model.backbone = backbone_bytes(result.backbone, unfrozen.backbone.weights_path)
+            model.meaning = {**data.spec.meaning, "weights": hashlib.sha256(model.backbone).hexdigest()}
+            model.spec_request = {**data.recipe, "weights": BACKBONE_FILE}
+    return model
+
+
+def unfrozen_phase(data: TrainingData, config: FinetuneConfig, workers: int, device: str) -> Unfrozen:
+    """What follows the frozen epochs, on the same videos.
+
+    Raises
+    ------
+    CacheError
+        If one of the videos is not where it was extracted, or the backbone is another.
+    """
+    _check_sources(data)
+    backbone, request = trainable(data.spec, data.recipe)
+    rule = request.view_rule(backbone)
+    train, validation = (FrameDataset(data.part(name), data.sources, rule, workers) for name in ("train", "validation"))
+    return Unfrozen(config, backbone, train, validation, request.sampling, device)
+
+
+def _check_sources(data: TrainingData) -> None:
+    wanted = [one for one in data.instances if one.split in ("train", "validation")]
+    sizes = {one.video: data.store.header(one.key).source_size for one in wanted}
+    other = [video for video, size in sizes.items() if not _is_there(data.sources[video], size)]
+    if other:
+        raise CacheError(
+            f"{data.sources[other[0]]}: has gone or changed since it was extracted, one of {len(other)} such videos;"
+            " fine-tuning reads the videos: put them back, or extract their folder again"
+        )
+
+
+def _is_there(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        return False
 
 
 def find_device(name: str) -> str:
@@ -293,6 +354,8 @@ def metrics_of(data: TrainingData, model: Model, result: FitResult, config: Trai
         "validation": None if result.validation is None else asdict(result.validation),
         "warnings": data.warnings,
     }
+    if "finetuning" in model.info:
+        metrics["finetuning"] = {**model.info["finetuning"], "kept": result.backbone is not None}
     return metrics
 
 
@@ -301,7 +364,13 @@ def save_run(folder: Path, data: TrainingData, model: Model, result: FitResult, 
     save_model(folder, model, metrics, [record.to_json() for record in result.history], labels_csv(data.instances))
 
 
-def checkpoint_path(folder: Path, data: TrainingData, head: dict[str, Any], config: TrainConfig) -> Path:
+def checkpoint_path(
+    folder: Path,
+    data: TrainingData,
+    head: dict[str, Any],
+    config: TrainConfig,
+    finetune: FinetuneConfig | None = None,
+) -> Path:
     """Where the unfinished training of the model `folder` is kept.
 
     The name holds a digest of everything that decides the run: other features, videos, labels or settings begin anew
@@ -312,6 +381,8 @@ def checkpoint_path(folder: Path, data: TrainingData, head: dict[str, Any], conf
     decides = {"head": head, "training": settings, "features": data.spec.meaning_digest, "videos": videos}
     if data.views:
         decides["views"] = list(data.views)
+    if finetune is not None:
+        decides["finetuning"] = asdict(finetune)
     return folder.parent / f".{folder.name}.{digest(decides)[:12]}.checkpoint"
 
 

@@ -41,7 +41,11 @@ def validate(head: GlimpseHead, dataset: CachedDataset, loss: Loss, device: torc
     dataset : at least one video
     """
     logits, weights = all_logits(head, dataset, device)
-    labels = torch.from_numpy(dataset.labels)
+    return judge(logits, weights, torch.from_numpy(dataset.labels), loss)
+
+
+def judge(logits: Tensor, weights: Tensor, labels: Tensor, loss: Loss) -> Evaluation:
+    """Evaluate logits (B, V, K, num_classes) and glimpse weights (K,) by labels (B,); scores are averaged over V."""
     V = logits.shape[1]
     total = loss(logits.flatten(0, 1), labels.repeat_interleave(V), None, weights)
     scores = glimpse_scores(logits).mean(1)  # (B, K, num_classes), over views

@@ -69,7 +69,20 @@ class Window:
     end_s: float | None = None
 
 
-Choice = Sampling | Window
+@dataclass(frozen=True)
+class RandomDraw:
+    """One random frame in each of ``slices`` equal slices of all frames of a video: training end to end (section 5.1).
+
+    ``seed`` decides the draw and nothing else does; ``start_s`` and ``end_s`` bound the frames, in seconds.
+    """
+
+    slices: int
+    seed: int
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+Choice = Sampling | RandomDraw | Window
 """How the frames of one video are chosen."""
 
 
@@ -78,9 +91,9 @@ def wanted_indices(sampling: Choice, times: NDArray[np.float64], end_s: float) -
 
     Parameters
     ----------
-    sampling : a window, or regular moments: frames=F looks at the middle of F equal slices of [times[0], end_s);
-        fps=R at times[0] + (j + 0.5) / R. At each moment the frame shown is taken, the last one whose time is not
-        later.
+    sampling : a window, a random draw, or regular moments: frames=F looks at the middle of F equal slices of
+        [times[0], end_s); fps=R at times[0] + (j + 0.5) / R. At each moment the frame shown is taken, the last one
+        whose time is not later.
     times : of shape [M], presentation times in seconds, sorted, M >= 1
     end_s : when the last frame stops being shown, in seconds, not before times[-1]
 
@@ -95,6 +108,10 @@ def wanted_indices(sampling: Choice, times: NDArray[np.float64], end_s: float) -
         inside = frames_inside(times, sampling.start_s, sampling.end_s)
         first = int(sampling.place * (max(len(inside) - sampling.frames, 0) + 1))
         return inside[first : first + sampling.frames]
+    if isinstance(sampling, RandomDraw):
+        inside = frames_inside(times, sampling.start_s, sampling.end_s)
+        drawn = random_frames(len(inside), sampling.slices, np.random.default_rng(sampling.seed))
+        return np.unique(inside[drawn])
     start, span = float(times[0]), max(end_s - float(times[0]), 0.0)
     count = sampling.frames
     if count is None:

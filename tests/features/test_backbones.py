@@ -25,6 +25,8 @@ from torchvision.transforms.v2 import CenterCrop, Compose, Resize
 from rratag.errors import UsageError, WeightsError
 from rratag.features import backbones
 from rratag.features.backbones import BUNDLED, TORCHVISION, Backbone, Preprocessing, load
+from rratag.features.weights import file_digest
+from rratag.model_backbone import backbone_bytes
 from rratag.video.views import ViewRule
 from tests.conftest import TINY
 
@@ -558,3 +560,18 @@ def test_timm_weights_of_the_hubs_cache_are_used(
     safetensors.torch.save_file(dict(tiny.state_dict()), path)
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: str(path))
     assert_logits(load(TINY, input_size=64), tiny, pictures(64))
+
+
+def test_weights_that_were_trained_on_keep_their_preprocessing(tmp_path: Path) -> None:
+    # of two recipes of one network, told apart by the name of the file
+    recipe = models.MobileNet_V2_Weights.IMAGENET1K_V2
+    first = tmp_path / recipe.url.rsplit("/", 1)[-1]
+    torch.save(models.mobilenet_v2(num_classes=5).state_dict(), first)
+    loaded = load("tv:mobilenet_v2", weights=str(first), folded=False)
+    assert loaded.preprocessing.resize == recipe.transforms().resize_size[0] == 232
+    for name in ("second.safetensors", "third.safetensors"):  # trained on, and again
+        (tmp_path / name).write_bytes(backbone_bytes(loaded.network.state_dict(), loaded.weights_path))
+        again = load("tv:mobilenet_v2", weights=str(tmp_path / name), folded=False)
+        assert again.preprocessing == loaded.preprocessing
+        assert again.weights_digest == file_digest(tmp_path / name)
+        loaded = again

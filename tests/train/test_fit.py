@@ -22,7 +22,8 @@ from rratag.head.rra import HeadConfig
 from rratag.head.variants import build_head
 from rratag.records import Instance
 from rratag.train import fit as fit_module
-from rratag.train.fit import PRESETS, EpochRecord, FitResult, TrainConfig, fit
+from rratag.train.fit import EpochRecord, FitResult, TrainConfig, fit
+from rratag.train.presets import PRESETS
 from rratag.train.validate import Evaluation, validate
 from tests.train.synthetic import CHANNELS, CLASSES, SyntheticStore, make_dataset
 
