@@ -34,6 +34,9 @@ from rratag.train.validate import Evaluation, validate
 logger = logging.getLogger(__name__)
 
 CLASS_BALANCES = ("none", "balanced")
+MAPS_TYPE = torch.bfloat16
+"""Of cached maps in the steps of training. The head is bound by memory, so half the bytes are a fifth less time; its
+weights, statistics and arithmetic stay in float32, and so do the maps by which it is judged."""
 
 
 @dataclass(frozen=True)
@@ -326,7 +329,8 @@ class _Run:
         scales = (1.0,) if phase is None else (1.0, phase.config.rate_scale)
         for group, scale in zip(self.optimiser.param_groups, scales, strict=True):
             group["lr"] = rate * scale
-        output = self.head(batch.features, batch.mask)
+        # maps that a backbone learns from are left as they are: they carry its gradient
+        output = self.head(batch.features.to(MAPS_TYPE) if phase is None else batch.features, batch.mask)
         parts = self.loss.parts(output.logits, batch.labels, self.weights, output.weights)
         total = self.loss.total(parts)
         if not math.isfinite(total.item()):

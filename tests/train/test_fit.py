@@ -18,7 +18,7 @@ import torch
 from rratag.data.datasets import CachedDataset, draw_generator
 from rratag.errors import ModelError, StoppedError, UsageError
 from rratag.head.losses import parse_loss
-from rratag.head.rra import HeadConfig
+from rratag.head.rra import GlimpseHead, HeadConfig
 from rratag.head.variants import build_head
 from rratag.records import Instance
 from rratag.train import fit as fit_module
@@ -223,6 +223,20 @@ def test_without_validation_videos_the_last_epoch_is_kept() -> None:
     assert (result.best_epoch, result.chosen_by, result.validation) == (4, "last epoch", None)
     assert [record.validation for record in result.history] == [None] * 4
     assert not result.stopped_early
+
+
+def test_steps_take_half_the_bytes_of_maps_and_judge_whole_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[bool, set[torch.dtype]] = {True: set(), False: set()}
+    original = GlimpseHead.forward
+
+    def spying(self: GlimpseHead, features: torch.Tensor, mask: torch.Tensor | None = None) -> Any:
+        seen[torch.is_grad_enabled()].add(features.dtype)
+        return original(self, features, mask)
+
+    monkeypatch.setattr(GlimpseHead, "forward", spying)
+    result = fit(HEAD, make_dataset(21, 1), make_dataset(9, 2), SHORT)
+    assert seen == {True: {torch.bfloat16}, False: {torch.float32}}
+    assert {value.dtype for value in result.head.parameters()} == {torch.float32}
 
 
 def test_statistics_are_those_of_one_pass_over_the_training_set() -> None:

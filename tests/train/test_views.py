@@ -118,7 +118,7 @@ def test_only_training_steps_read_views() -> None:
     train, validation = numbered(2), numbered(0)
     head = HeadConfig(3, 2, num_glimpses=1)
     run = _Run(head, train, validation, CONFIG, None, torch.device("cpu"), None)
-    run._recompute_statistics()
+    run._recompute_statistics(None)
     assert [source.reads for source in train.views.values()] == [0, 0]  # type: ignore[attr-defined]
     train.eval_batch([0, 1])
     assert [source.reads for source in train.views.values()] == [0, 0]  # type: ignore[attr-defined]
