@@ -9,6 +9,7 @@ import logging
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from rratag.errors import StoppedError
 from rratag.features.plan import RETRIED
 from rratag.features.store import KEY_DIGITS
 from rratag.records import Video
+from rratag.video.augment import TSN, TrainingView, parse_names
 from rratag.video.plan import Choice, RandomDraw, Sampling, frames_inside
 from rratag.video.pool import Decoded, DecodePool, PoolOptions
 from rratag.video.views import ViewRule, scaled
@@ -33,7 +35,7 @@ class FrameDataset:
 
     Parameters
     ----------
-    cached : which videos, with which labels
+    cached : which videos, with which labels and training views
     sources : file of each video id
     rule : how a frame becomes the backbone's images
     workers : decode processes, at least 1
@@ -42,6 +44,7 @@ class FrameDataset:
     def __init__(self, cached: CachedDataset, sources: Mapping[str, Path], rule: ViewRule, workers: int) -> None:
         self.instances, self.labels = cached.instances, cached.labels
         self.sources, self.rule, self.workers = sources, rule, workers
+        self.views = parse_names(cached.views)
         self._left_out: set[str] = set()
 
     def __len__(self) -> int:
@@ -52,7 +55,8 @@ class FrameDataset:
     ) -> Generator[Pictures | None, None, None]:
         """Random frames of each video: one in each of `num_frames` equal slices of all its frames (section 5.1).
 
-        Of several views of a frame one is drawn for the whole video.
+        Of several views of a frame one is drawn for the whole video. Where the cached phase has training views, so has
+        this one, as often: a mirror image, or a multi-scale crop that is drawn anew in each epoch.
 
         Parameters
         ----------
@@ -77,13 +81,14 @@ class FrameDataset:
             draws.append(RandomDraw(num_frames, int(rng.integers(2**63)), one.start_s, one.end_s))
         with closing(self._decoded(order, draws.__getitem__, ahead)) as found:
             for rng, decoded in zip(generators, found, strict=True):
-                view = int(rng.integers(self.rule.num_views))
+                view, training_view = int(rng.integers(self.rule.num_views)), self._training_view(rng)
                 if decoded is None:
                     yield None
                     continue
                 # frames come once each; where slices share one it is repeated, as `random_frames` draws it
                 places = np.arange(num_frames) * len(decoded.frames) // num_frames
-                yield self._stacked(decoded)[places, view]
+                pictures = self._stacked(decoded, training_view)
+                yield pictures[places, view % pictures.shape[1]]
 
     def regular(self, sampling: Sampling) -> Generator[Pictures | None, None, None]:
         """The frames of every video that are cached by `sampling`, in its interval: (T, V, h, w, 3), or None.
@@ -97,17 +102,32 @@ class FrameDataset:
                 else:
                     yield self._stacked(decoded)[frames_inside(decoded.time_s, one.start_s, one.end_s)]
 
-    def _stacked(self, decoded: Decoded[Pictures]) -> Pictures:
+    def _training_view(self, rng: np.random.Generator) -> TrainingView | None:
+        """One of the views, or None for the base; without views nothing is drawn, so such runs stay what they were."""
+        number = int(rng.integers(len(self.views) + 1)) if self.views else 0
+        if number == 0:
+            return None
+        view = self.views[number - 1]
+        return replace(view, number=int(rng.integers(2**63))) if view.kind == TSN else view
+
+    def _stacked(self, decoded: Decoded[Pictures], training_view: TrainingView | None = None) -> Pictures:
         """Views of all frames (T, V, h, w, 3), in the size of the first frame's, as for cached maps."""
-        height, width = decoded.frames[0].shape[1:3]
-        return np.stack([scaled(views, height, width, self.rule.interpolation) for views in decoded.frames])
+
+        def views_of(picture: Pictures) -> Pictures:
+            if training_view is None:
+                return self.rule.cut(picture)
+            return training_view.images(picture, self.rule, decoded.sha256)
+
+        found = [views_of(picture) for picture in decoded.frames]
+        height, width = found[0].shape[1:3]
+        return np.stack([scaled(views, height, width, self.rule.interpolation) for views in found])
 
     def _decoded(
         self, order: Sequence[int], choice: Callable[[int], Choice], ahead: int
     ) -> Generator[Decoded[Pictures] | None, None, None]:
         """Videos in `order`, decoded; None for one that cannot be."""
         options = PoolOptions(self.workers, window=max(3, math.ceil(ahead / self.workers)))
-        with DecodePool(options, choice, self.rule.prepare, lambda _: False) as pool:
+        with DecodePool(options, choice, self.rule.shrunk, lambda _: False) as pool:
             for index, decoded in zip(order, pool.run(self._video(index) for index in order), strict=True):
                 yield decoded if self._is_usable(index, decoded) else None
 

@@ -108,6 +108,42 @@ def test_one_view_is_drawn_for_all_frames_of_a_video(films: dict[str, Path]) -> 
     assert len(seen) > 1
 
 
+def copies(films: dict[str, Path], *views: str) -> FrameDataset:
+    """Sixteen videos of one content, whose draws differ by their names."""
+    names = [f"{number}.mp4" for number in range(16)]
+    instances = [Instance(name, key_of(films["a.mp4"]), "x") for name in names]
+    cached = CachedDataset(None, instances, ["x"], dict.fromkeys(views))  # type: ignore[arg-type]
+    return FrameDataset(cached, dict.fromkeys(names, films["a.mp4"]), WHOLE, 1)
+
+
+def drawn(data: FrameDataset, epoch: int) -> list[np.ndarray]:
+    found = list(data.drawn(range(len(data)), 2, 0, epoch, 4))
+    return [pictures for pictures in found if pictures is not None]
+
+
+def test_mirror_images_are_drawn_as_often_as_the_base(films: dict[str, Path]) -> None:
+    """The red corner of the clips is at the left, the green one at the right."""
+    mirrored = []
+    for base, pictures in zip(drawn(copies(films), 1), drawn(copies(films, "flip"), 1), strict=True):
+        mirrored.append(bool((pictures[:, 4, -5, 0] > pictures[:, 4, -5, 1]).all()))
+        assert np.array_equal(pictures, base[:, :, ::-1] if mirrored[-1] else base)
+    assert 4 <= sum(mirrored) <= 12
+
+
+def test_crops_are_drawn_anew_in_each_epoch(films: dict[str, Path]) -> None:
+    data = copies(films, "tsn:1", "tsn:2", "tsn:3")
+    first, again, second = drawn(data, 1), drawn(data, 1), drawn(data, 2)
+    assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
+    shapes = [pictures.shape[1:3] for pictures in first]
+    assert set(shapes) == {(96, 160), (96, 96)}
+    assert 8 <= shapes.count((96, 96)) <= 15  # three of four, on average
+    crops = {pictures[0, ::8, ::8].tobytes() for pictures in [*first, *second] if pictures.shape[2] == 96}
+    assert len(crops) > 12
+    (regular, *_) = data.regular(Sampling(frames=2))
+    assert regular is not None
+    assert regular.shape == (2, 1, 96, 160, 3)
+
+
 def test_regular_frames_are_those_that_extraction_takes(films: dict[str, Path]) -> None:
     data = dataset(films, whole(films), workers=2)
     found = list(data.regular(Sampling(frames=4)))
