@@ -1,37 +1,31 @@
-"""The pipeline: decode workers, batches across video borders, forward, writer.
-
-Each finished video is committed on its own; a kill loses only the videos in flight.
-"""
+"""From a discovery to a cache that holds its features: what is known, what is to be done, and what is kept of it."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rratag import files
 from rratag.errors import RratagError, StoppedError, UsageError
 from rratag.features import flow_cost
 from rratag.features.catalog import Catalog, Entry, Listing
-from rratag.features.failures import keep_failure, read_failure
-from rratag.features.parts import Part, parts_of
+from rratag.features.parts import parts_of
+from rratag.features.pipeline import Job, Pipeline
 from rratag.features.plan import RETRIED, Plan, make_plan, open_stores, receipt_of
 from rratag.features.request import Request
 from rratag.features.spec import digest
 from rratag.features.store import KEY_DIGITS, Features, FeatureStore, SpecStore, file_image
-from rratag.records import FLOW, Receipt, Video
+from rratag.records import FLOW, Receipt
 from rratag.video.augment import TrainingView
 from rratag.video.discover import Discovery
 from rratag.video.flow import check_opencv
-from rratag.video.pool import Decoded, DecodePool, PoolOptions
-from rratag.video.views import scaled
+from rratag.video.pool import Decoded
 
 if TYPE_CHECKING:
     import torch
@@ -271,9 +265,9 @@ class Extraction:
         self._memo = self.request.memo(self.network.backbone.weights_path)
         for part in self.parts:
             self.store.create_spec(part.stores[0].spec)
-        yield from _Pipeline(self, self._commit).run(plan)
+        yield from Pipeline(self, self._commit).run(plan)
 
-    def _commit(self, job: _Job) -> None:
+    def _commit(self, job: Job) -> None:
         decoded = job.video.decoded
         assert job.maps is not None
         source = {
@@ -330,165 +324,6 @@ class Extraction:
         return [entry for entry in before.entries if entry.id not in mine and (root / entry.id).exists()]
 
 
-@dataclass
-class _Taken:
-    """A decoded video, what will be said of it, and how many parts of it are not on the disk yet."""
-
-    decoded: Decoded[NDArray[np.uint8]]
-    entry: Entry
-    unwritten: int
-
-
-@dataclass
-class _Job:
-    """Maps of one part of a video that are being filled."""
-
-    video: _Taken
-    part: Part
-    missing: int
-    maps: NDArray[np.float16] | None = None
-
-
-@dataclass
-class _Batch:
-    """Images of one shape, from several videos, waiting for the network."""
-
-    images: list[NDArray[np.uint8]] = field(default_factory=list)
-    places: list[tuple[_Job, int, int]] = field(default_factory=list)
-
-
-class _Pipeline:
-    """Decoded videos in, entries out, in order of completion."""
-
-    def __init__(self, extraction: Extraction, commit: Callable[[_Job], None], *, keep_failures: bool = True) -> None:
-        self.network, self.options, self.commit = extraction.network, extraction.options, commit
-        self.keep_failures = keep_failures
-        self.noted: dict[str, tuple[int, int, int]] = {}
-        self.held = extraction.plan.held
-        self.stores, self.parts = extraction.stores, extraction.parts
-        self.rule = extraction.request.view_rule(self.network.backbone)
-        self.sampling, self.decoder = extraction.request.sampling, extraction.request.decoder
-        self.flow = self.rule if extraction.request.modality == FLOW else None
-        self.waiting: dict[tuple[int, ...], _Batch] = {}
-        self.finished: list[Future[Entry | None]] = []
-
-    def run(self, plan: Plan) -> Iterator[Entry]:
-        workers = min(self.options.workers, max(1, len(plan.pending)))
-        pool_options = PoolOptions(workers, self.decoder, self.options.deadline_s, flow=self.flow)
-        with (
-            ThreadPoolExecutor(1, "rratag-writer") as self.writer,
-            DecodePool(pool_options, self.sampling, self._shrunk, self._is_known) as pool,
-        ):
-            for decoded in pool.run(self._noting(plan.pending)):
-                noted = self.noted.pop(decoded.video.id)
-                if decoded.frames:
-                    self._add(decoded, noted[2])
-                else:
-                    yield self._without_frames(decoded, noted)
-                yield from self._written(wait=len(self.finished) > 2 * workers)
-            for shape in list(self.waiting):
-                self._forward(shape)
-            yield from self._written(wait=True)
-
-    def _shrunk(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """What the pool hands on of a decoded picture; optical flow is computed on resized ones."""
-        return image.copy() if self.flow else self.rule.shrunk(image)
-
-    def _is_known(self, sha256: str) -> bool:
-        if self.options.overwrite:
-            return False
-        key = sha256[:KEY_DIGITS]
-        if self.parts[0].is_whole(key):
-            whole = [part.is_whole(key) for part in self.parts[1:]]  # looks at each, and sets damaged ones aside
-            return all(whole)
-        return not self.options.retry_failed and read_failure(self.stores[0], key, "x") is not None
-
-    def _noting(self, videos: Iterable[Video]) -> Iterator[Video]:
-        """Pass videos on, noting size and time of each: a file refused unread is known again by these."""
-        for video in videos:
-            try:
-                self.noted[video.id] = files.stamp(video.path.stat())
-            except OSError:
-                self.noted[video.id] = 0, 0, 0
-            yield video
-
-    def _without_frames(self, decoded: Decoded[NDArray[np.uint8]], noted: tuple[int, int, int]) -> Entry:
-        """Entry of a video that failed, or whose content is known."""
-        receipt, key, held = decoded.receipt, decoded.sha256[:KEY_DIGITS], self.held.get(decoded.video.id)
-        holder = self.parts[0].holder(key) if key and not self.options.overwrite else None
-        if not decoded.known and (held or holder):  # what was extracted before is no less worth for it
-            logger.warning("%s: no training views could be made of it now: %s", decoded.video.id, receipt.status)
-        if held and not decoded.known:
-            return held
-        if holder is not None:
-            receipt = receipt_of(holder, key, decoded.video.id)
-        elif decoded.known:
-            receipt = read_failure(self.stores[0], key, decoded.video.id) or receipt
-        elif decoded.sha256 and self.keep_failures and receipt.status not in RETRIED:
-            keep_failure(self.stores[0], key, receipt)
-        size, mtime_ns = (decoded.size, decoded.mtime_ns) if decoded.sha256 else noted[:2]
-        return Entry(size, mtime_ns, decoded.sha256, receipt, noted[2])
-
-    def _add(self, decoded: Decoded[NDArray[np.uint8]], ctime_ns: int) -> None:
-        key = decoded.sha256[:KEY_DIGITS]
-        parts = self.parts if self.options.overwrite else [part for part in self.parts if not part.has(key)]
-        parts = parts or self.parts[:1]  # another run was faster
-        receipt, holder = decoded.receipt, self.parts[0].holder(key)
-        if parts[0].view is not None and holder is not None:
-            receipt = receipt_of(holder, key, decoded.video.id)
-        entry = Entry(decoded.size, decoded.mtime_ns, decoded.sha256, receipt, ctime_ns)
-        video = _Taken(decoded, entry, len(parts))
-        for part in parts:
-            self._add_part(video, part)
-        decoded.frames.clear()
-
-    def _add_part(self, video: _Taken, part: Part) -> None:
-        decoded = video.decoded
-        first = self._views(part, decoded.frames[0], decoded.sha256)
-        job = _Job(video, part, len(decoded.frames) * len(first))
-        height, width = first.shape[1:3]
-        for t, picture in enumerate(decoded.frames):
-            views = first if t == 0 else self._views(part, picture, decoded.sha256)
-            # the picture may change its size within a video, its maps may not
-            for v, image in enumerate(scaled(views, height, width, self.rule.interpolation)):
-                batch = self.waiting.setdefault(image.shape, _Batch())
-                batch.images.append(image)
-                batch.places.append((job, t, v))
-                if len(batch.images) == self.options.batch_size:
-                    self._forward(image.shape)
-
-    def _views(self, part: Part, picture: NDArray[np.uint8], sha256: str) -> NDArray[np.uint8]:
-        """What the network sees of a resized picture, (V, h, w, 3)."""
-        return self.rule.cut(picture) if part.view is None else part.view.images(picture, self.rule, sha256)
-
-    def _forward(self, shape: tuple[int, ...]) -> None:
-        batch = self.waiting.pop(shape)
-        # always the same batch shape: a video's features never depend on who shared its batch
-        images = np.zeros((self.options.batch_size, *shape), np.uint8)
-        images[: len(batch.images)] = batch.images
-        maps = self.network.maps(images)
-        for (job, t, v), one in zip(batch.places, maps, strict=False):
-            if job.maps is None:
-                num_frames = len(job.video.decoded.time_s)
-                job.maps = np.empty((num_frames, job.missing // num_frames, *one.shape), np.float16)
-            job.maps[t, v] = one
-            job.missing -= 1
-            if job.missing == 0:
-                self.finished.append(self.writer.submit(self._write, job))
-
-    def _write(self, job: _Job) -> Entry | None:
-        """Commit a part; the video's entry with the last one. There is one writer, so nobody else counts meanwhile."""
-        self.commit(job)
-        job.video.unwritten -= 1
-        return None if job.video.unwritten else job.video.entry
-
-    def _written(self, *, wait: bool) -> Iterator[Entry]:
-        while self.finished and (wait or self.finished[0].done()):
-            entry = self.finished.pop(0).result()
-            if entry is not None:
-                yield entry
-
-
 def estimate(extraction: Extraction, *, samples: int = 3) -> tuple[float, float]:
     """Bytes and seconds that the pending videos will take, training views included, from trying a few of them.
 
@@ -505,7 +340,7 @@ def estimate(extraction: Extraction, *, samples: int = 3) -> tuple[float, float]
     sizes: list[int] = []
     tried_videos: list[Decoded[NDArray[np.uint8]]] = []
 
-    def measure(job: _Job) -> None:
+    def measure(job: Job) -> None:
         assert job.maps is not None
         decoded = job.video.decoded
         features = Features(job.maps, decoded.time_s, decoded.frame_index)
@@ -515,7 +350,7 @@ def estimate(extraction: Extraction, *, samples: int = 3) -> tuple[float, float]
 
     # the first pass also sets the network up
     extraction.network.maps(np.zeros((1, 64, 64, extraction.network.backbone.in_channels), np.uint8))
-    pipeline = _Pipeline(extraction, measure, keep_failures=False)
+    pipeline = Pipeline(extraction, measure, keep_failures=False)
     if pipeline.flow:
         pipeline.sampling = flow_cost.TRIED
     start = time.monotonic()

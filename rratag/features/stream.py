@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rratag.features.catalog import Entry
-from rratag.features.extract import Extraction, _Job, _Pipeline
+from rratag.features.extract import Extraction
+from rratag.features.pipeline import Job, Pipeline
 from rratag.features.store import Features
 
 
@@ -27,12 +28,12 @@ class Streaming(Extraction):
             return
         held: dict[str, Features] = {}
 
-        def hold(job: _Job) -> None:
+        def hold(job: Job) -> None:
             assert job.maps is not None
             decoded = job.video.decoded
             held[decoded.video.id] = Features(job.maps, decoded.time_s, decoded.frame_index)
 
-        for entry in _Pipeline(self, hold, keep_failures=False).run(self.plan):
+        for entry in Pipeline(self, hold, keep_failures=False).run(self.plan):
             self.entries.append(entry)
             yield entry, held.pop(entry.id, None)
 

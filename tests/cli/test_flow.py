@@ -117,7 +117,7 @@ def test_flow_without_opencv_is_one_line_before_any_work(
 ) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
     monkeypatch.setattr("rratag.features.backbones.load", None)
-    monkeypatch.setattr("rratag.features.extract.DecodePool", None)
+    monkeypatch.setattr("rratag.features.pipeline.DecodePool", None)
     for more in ((), ("--dry-run",)):
         ran = cli("extract", folder / "videos", "--cache", "cache", *OPTIONS, *FLOW, *more)
         ran.says_one_line(2, "OpenCV", "pip install 'rratag[flow]'")

@@ -24,6 +24,7 @@ from rratag import sealed
 from rratag.errors import StoppedError, UsageError
 from rratag.features import extract as extract_module
 from rratag.features import failures
+from rratag.features import pipeline as pipeline_module
 from rratag.features.catalog import Catalog, Listing
 from rratag.features.extract import Extraction, Network, RunOptions, estimate, load_network
 from rratag.features.request import Request
@@ -185,8 +186,8 @@ def test_a_second_run_touches_neither_videos_nor_network(
     def forbidden(*arguments: object, **options: object) -> None:
         raise AssertionError("not needed")
 
-    for name in ("load_network", "DecodePool"):
-        monkeypatch.setattr(extract_module, name, forbidden)
+    for module, name in ((extract_module, "load_network"), (pipeline_module, "DecodePool")):
+        monkeypatch.setattr(module, name, forbidden)
     monkeypatch.setattr(SpecStore, "_file", forbidden)
     assert extract(clip_folder, tmp_path / "cache") == first
     assert kept(tmp_path / "cache", clip_folder).ids_to_keys().keys() == first.keys()
@@ -421,7 +422,7 @@ def test_a_note_with_a_changed_digit_is_as_if_there_were_none(with_bad: Path, tm
 def test_a_video_that_changed_while_it_was_read_is_tried_again_without_being_asked(
     clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, pool = clip_folder / "blue", extract_module.DecodePool
+    folder, pool = clip_folder / "blue", pipeline_module.DecodePool
 
     class Changing(pool):  # type: ignore[valid-type,misc]
         def run(self, videos: Any) -> Iterator[Any]:
@@ -433,9 +434,9 @@ def test_a_video_that_changed_while_it_was_read_is_tried_again_without_being_ask
                     )
                 yield decoded
 
-    monkeypatch.setattr(extract_module, "DecodePool", Changing)
+    monkeypatch.setattr(pipeline_module, "DecodePool", Changing)
     assert extract(folder, tmp_path / "cache")["1.mp4"].status == "changed_while_read"
-    monkeypatch.setattr(extract_module, "DecodePool", pool)
+    monkeypatch.setattr(pipeline_module, "DecodePool", pool)
     assert extract(folder, tmp_path / "cache")["1.mp4"].status == "ok"
 
 

@@ -16,6 +16,7 @@ import pytest
 import rratag
 from rratag.errors import StoppedError
 from rratag.features import extract as extract_module
+from rratag.features import pipeline as pipeline_module
 from rratag.features import upkeep
 from rratag.features.backbones import Preprocessing
 from rratag.features.catalog import Catalog
@@ -63,7 +64,7 @@ def clips(three_clips: Path, tmp_path: Path) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Videos that pictures came of, once for each time."""
     names: list[str] = []
-    pool = extract_module.DecodePool
+    pool = pipeline_module.DecodePool
 
     class Counting(pool):  # type: ignore[misc, valid-type]
         def run(self, videos: Any) -> Iterator[Any]:
@@ -71,7 +72,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
                 names.extend([one.video.id] if one.frames else [])
                 yield one
 
-    monkeypatch.setattr(extract_module, "DecodePool", Counting)
+    monkeypatch.setattr(pipeline_module, "DecodePool", Counting)
     return names
 
 
@@ -225,8 +226,8 @@ def test_a_run_with_nothing_to_do_touches_neither_videos_nor_network(
     def forbidden(*arguments: object, **options: object) -> None:
         raise AssertionError("not needed")
 
-    for name in ("load_network", "DecodePool"):
-        monkeypatch.setattr(extract_module, name, forbidden)
+    for module, name in ((extract_module, "load_network"), (pipeline_module, "DecodePool")):
+        monkeypatch.setattr(module, name, forbidden)
     for views in ("tsn:2", "tsn:1", None):
         assert extract(clips, tmp_path / "cache", views) == first
 
