@@ -267,8 +267,10 @@ def _own_part(folder: Path, model: Model, store: FeatureStore, part: str | None)
         raise ModelError(f"{path}: missing; name an extracted folder with --root")
     ids_to_keys: dict[str, str] = {}
     catalog = Catalog(store.cache)
-    for root in model.info.get("roots", []):
-        listing = catalog.find(Path(root), "extract")
+    modality = model.meaning.get("modality", RGB)
+    for root in map(Path, model.info.get("roots", [])):
+        # a video that fails in one modality only stands in the listing of the other
+        listing = catalog.find(root, "extract", modality=modality) or catalog.find(root, "extract")
         if listing is not None:
             ids_to_keys |= listing.ids_to_keys()
     found = from_csv(path, ids_to_keys)
