@@ -215,13 +215,18 @@ def _finetuning(
     return FinetuneConfig(after or 0, backbone_bn, preset.lr_scale if lr_scale is None else lr_scale, clip)
 
 
-def _tell_data(data: TrainingData, tuning: FinetuneConfig | None) -> None:
+def tell_features(data: TrainingData) -> None:
+    """Say which features these are: a cache may hold several kinds."""
     meaning = data.spec.meaning
     sampling = " ".join(f"{name}={value}" for name, value in meaning["sampling"].items() if name != "rule")
     say(
         f"{', '.join(map(str, data.roots))}: features of {meaning['backbone']}, {sampling} crops={meaning['crops']}"
         f" input_size={meaning['input_size']}{' modality=flow' if meaning.get('modality') == FLOW else ''}"
     )
+
+
+def _tell_data(data: TrainingData, tuning: FinetuneConfig | None) -> None:
+    tell_features(data)
     counts = {part: sum(one.split == part for one in data.instances) for part in ("train", "validation", "test")}
     unlabelled = sum(one.label is None for one in data.instances)
     parts = ", ".join(f"{count} {part}" for part, count in counts.items() if count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +59,17 @@ def test_both_modalities_lie_in_the_cache_and_train_chooses(folder: Path, cli: C
             assert ran.code == 0
             assert ("modality=flow" in ran.err) == (modality == "flow")
     cli("train", *cache, "--modality", "depth").says_one_line(2, "depth", "rgb, flow")
+
+
+def test_compare_says_which_features_it_takes(folder: Path, cli: CommandLine, tmp_path: Path) -> None:
+    cache = shutil.copytree(folder / "cache", tmp_path / "own")
+    compare = ("compare", "--cache", cache, "--table", "losses", "--seeds", 1, "--epochs", 1)
+    for modality in (FLOW, ()):
+        assert cli("extract", folder / "videos", "--cache", cache, *OPTIONS, *modality).code == 0
+        ran = cli(*compare)
+        assert ran.code == 0, ran.err
+        assert "features of" in ran.err
+        assert ("modality=flow" in ran.err) == bool(modality)
 
 
 def test_extract_again_does_nothing_for_either(folder: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
