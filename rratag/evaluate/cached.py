@@ -276,4 +276,5 @@ def _own_part(folder: Path, model: Model, store: FeatureStore, part: str | None)
     found = from_csv(path, ids_to_keys)
     if part is None:
         part = "test" if any(one.split == "test" for one in found.instances) else "validation"
-    return LabelSet([one for one in found.instances if part in ("all", one.split)], found.missing), part
+    labelled = (one for one in found.instances if one.label is not None)  # others came to the root since
+    return LabelSet([one for one in labelled if part in ("all", one.split)], found.missing), part

@@ -145,6 +145,17 @@ def test_labels_that_contradict_each_other_are_named(toy_cache: ToyCache, rgb: P
     assert "\n" not in str(caught.value)
 
 
+def test_a_video_that_came_after_one_model_was_trained_has_no_other_label(
+    toy_cache: ToyCache, rgb: Path, tmp_path: Path
+) -> None:
+    flow = retold(rgb, tmp_path / "flow", fill_other(toy_cache, OTHER))
+    lines = (flow / "labels.csv").read_text().splitlines(keepends=True)
+    (flow / "labels.csv").write_text("".join(line for line in lines if not line.startswith("blue/4.mp4")))
+    for order in ((rgb, flow), (flow, rgb)):
+        found, _, missing = evaluate_model([(folder, 1.0) for folder in order], toy_cache.cache, part="all")
+        assert (found.num_videos, missing) == (29, [])
+
+
 # --- views in the cache ---
 
 
