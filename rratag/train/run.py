@@ -208,6 +208,11 @@ def find_listings(store: FeatureStore, roots: Sequence[Path], modality: str | No
             )
         listings.append(listing)
     other = next((one for one in listings if one.spec != listings[0].spec), None)
+    if other is not None and other.modality != listings[0].modality:
+        raise CacheError(
+            f"{listings[0].root} was extracted last as {listings[0].modality}, {other.root} as {other.modality};"
+            " give train --modality, or extract one of them again as the other"
+        )
     if other is not None:
         raise CacheError(
             f"{listings[0].root} and {other.root} were extracted with different settings ({listings[0].spec},"
