@@ -124,6 +124,23 @@ def test_dry_run_tries_two_stacks_of_a_few_videos(
     assert not Path("cache").exists()
 
 
+@pytest.mark.parametrize("cache", ["cache", "none"])
+def test_dry_run_counts_the_fields_of_views_once_with_their_base_or_without(
+    folder: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch, cache: str
+) -> None:
+    """Beside cached flow, mirrored flow takes the same fields again."""
+    tried: list[str] = []
+
+    def cost(decoded: Sequence[object], size: float, *_: object) -> tuple[float, float]:
+        tried.extend(one.video.id for one in decoded)  # type: ignore[attr-defined]
+        return size, 7200.0
+
+    monkeypatch.setattr("rratag.features.extract.flow_cost.whole_cost", cost)
+    ran = cli("extract", folder / "videos", "--cache", folder / cache, *OPTIONS, *FLOW, "--views", "flip", "--dry-run")
+    assert ran.code == 0, ran.err
+    assert len(tried) == len(set(tried)) == 3
+
+
 def test_flow_without_opencv_is_one_line_before_any_work(
     folder: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
