@@ -11,6 +11,7 @@ import typer
 from rratag import config
 from rratag.cli import options
 from rratag.cli.console import lines, out, say, set_verbosity, steps, warn
+from rratag.cli.train import tell_features
 from rratag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def compare(
     runs = options.absolute(out_folder) / "runs"
     grid = Grid(store, roots or [], label_options, runs, TrainConfig(epochs=epochs), parse_views(views))
     inflated = _inflated(grid, i3d, i3d_weights, i3d_size, epochs, workers) if i3d else None
+    tell_features(grid.data(I3D_SEED))
     contenders = distinct(chosen)
     splits = range(seeds) if contenders else []
     results = list(steps(grid.run(contenders, splits), len(contenders) * seeds, "compare"))

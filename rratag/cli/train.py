@@ -153,12 +153,14 @@ def train(
     if labels is None:
         options.refuse_unused(context, ("columns",), options.COLUMNS_ALONE)
     label_options = LabelOptions(labels, names, group_by, validation_split, test_split, seed)
-    store, training_views = FeatureStore(options.absolute(cache)), parse_views(views)
+    # without an epoch from the cache nothing draws from views
+    training_views = () if tuning is not None and tuning.after == 0 else parse_views(views)
+    store = FeatureStore(options.absolute(cache))
     data = load_training_data(store, roots or [], label_options, modality, views=training_views)
     folder = out_folder or config.MODELS_DIR / config.MODEL_NAME
     check_place(folder)
     checkpoint = checkpoint_path(folder, data, head_fields, train_config, tuning)
-    _tell_data(data)
+    _tell_data(data, tuning)
     if preset == "paper" and tuning is None:
         say("preset paper: the frozen phase of section 5.1 only; the full recipe also trains the CNN from video frames")
     model, result = train_model(
@@ -208,22 +210,30 @@ def _finetuning(
         names = ("backbone_bn", "backbone_lr_scale", "clip", "workers")
         options.refuse_unused(context, names, "the CNN stays frozen without --finetune or --finetune-after")
         return None
+    if finetune:
+        options.refuse_unused(context, ("views",), "they are of the cache, which --finetune-after E begins with")
     return FinetuneConfig(after or 0, backbone_bn, preset.lr_scale if lr_scale is None else lr_scale, clip)
 
 
-def _tell_data(data: TrainingData) -> None:
+def tell_features(data: TrainingData) -> None:
+    """Say which features these are: a cache may hold several kinds."""
     meaning = data.spec.meaning
     sampling = " ".join(f"{name}={value}" for name, value in meaning["sampling"].items() if name != "rule")
     say(
         f"{', '.join(map(str, data.roots))}: features of {meaning['backbone']}, {sampling} crops={meaning['crops']}"
         f" input_size={meaning['input_size']}{' modality=flow' if meaning.get('modality') == FLOW else ''}"
     )
+
+
+def _tell_data(data: TrainingData, tuning: FinetuneConfig | None) -> None:
+    tell_features(data)
     counts = {part: sum(one.split == part for one in data.instances) for part in ("train", "validation", "test")}
     unlabelled = sum(one.label is None for one in data.instances)
     parts = ", ".join(f"{count} {part}" for part, count in counts.items() if count)
     say(f"{len(data.class_names)} tags; {parts}" + (f"; {unlabelled} unlabelled" if unlabelled else ""))
     if data.views:
-        say(f"each epoch, each video shows one of: the base view, {', '.join(data.views)}")
+        when = "each epoch" if tuning is None else f"until epoch {tuning.after}"
+        say(f"{when}, each video shows one of: the base view, {', '.join(data.views)}")
     if data.missing:
         warn(f"{len(data.missing)} videos of the label file are not in the cache, e.g. {data.missing[0]}")
     for line in data.warnings:

@@ -267,11 +267,14 @@ def _own_part(folder: Path, model: Model, store: FeatureStore, part: str | None)
         raise ModelError(f"{path}: missing; name an extracted folder with --root")
     ids_to_keys: dict[str, str] = {}
     catalog = Catalog(store.cache)
-    for root in model.info.get("roots", []):
-        listing = catalog.find(Path(root), "extract")
+    modality = model.meaning.get("modality", RGB)
+    for root in map(Path, model.info.get("roots", [])):
+        # a video that fails in one modality only stands in the listing of the other
+        listing = catalog.find(root, "extract", modality=modality) or catalog.find(root, "extract")
         if listing is not None:
             ids_to_keys |= listing.ids_to_keys()
     found = from_csv(path, ids_to_keys)
     if part is None:
         part = "test" if any(one.split == "test" for one in found.instances) else "validation"
-    return LabelSet([one for one in found.instances if part in ("all", one.split)], found.missing), part
+    labelled = (one for one in found.instances if one.label is not None)  # others came to the root since
+    return LabelSet([one for one in labelled if part in ("all", one.split)], found.missing), part

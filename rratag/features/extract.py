@@ -338,15 +338,14 @@ def estimate(extraction: Extraction, *, samples: int = 3) -> tuple[float, float]
     positions = np.unique(np.linspace(0, len(pending) - 1, min(samples, len(pending))).round().astype(int))
     tried = replace(extraction.plan, pending=[pending[i] for i in positions])
     sizes: list[int] = []
-    tried_videos: list[Decoded[NDArray[np.uint8]]] = []
+    tried_videos: dict[str, Decoded[NDArray[np.uint8]]] = {}
 
     def measure(job: Job) -> None:
         assert job.maps is not None
         decoded = job.video.decoded
         features = Features(job.maps, decoded.time_s, decoded.frame_index)
         sizes.append(len(file_image(features, {}, extraction.options.compression)))
-        if job.part.view is None:
-            tried_videos.append(decoded)
+        tried_videos[decoded.video.id] = decoded
 
     # the first pass also sets the network up
     extraction.network.maps(np.zeros((1, 64, 64, extraction.network.backbone.in_channels), np.uint8))
@@ -359,5 +358,5 @@ def estimate(extraction: Extraction, *, samples: int = 3) -> tuple[float, float]
     share = len(pending) / len(positions)
     if pipeline.flow:
         sampling, workers = extraction.request.sampling, extraction.options.workers
-        return flow_cost.whole_cost(tried_videos, sum(sizes), sampling, share, workers)
+        return flow_cost.whole_cost(list(tried_videos.values()), sum(sizes), sampling, share, workers)
     return sum(sizes) * share, (time.monotonic() - start) * share

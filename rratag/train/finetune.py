@@ -88,7 +88,7 @@ def trainable(spec: Spec, recipe: dict[str, Any]) -> tuple[Backbone, Request]:
     modality = spec.meaning.get("modality", "rgb")
     if modality != "rgb":
         raise UsageError(
-            f"--finetune trains on pictures; the cache holds features of {modality}: extract pictures, or train without"
+            f"--finetune trains on pictures; these are features of {modality}: give --modality rgb, or train without"
         )
     request = Request.from_recipe(recipe)
     backbone = backbones.load(request.backbone, weights=request.weights, input_size=request.input_size, folded=False)

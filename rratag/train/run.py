@@ -24,10 +24,10 @@ from rratag.features.store import FeatureStore, JoinedStores
 from rratag.head.rra import HeadConfig
 from rratag.model import Model, save_model
 from rratag.model_backbone import BACKBONE_FILE, backbone_bytes
-from rratag.records import Instance
+from rratag.records import RGB, Instance
 from rratag.train.finetune import FinetuneConfig, Unfrozen, trainable
 from rratag.train.fit import EpochRecord, FitResult, TrainConfig, fit
-from rratag.video.augment import TrainingView, asked
+from rratag.video.augment import TrainingView, asked, check_views
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,8 @@ def load_training_data(
     ------
     CacheError
         If nothing was extracted, the roots were extracted with different settings, or a view is not in the cache.
+    UsageError
+        If features of this kind have no such view.
     LabelError
         If the labels cannot be used.
     """
@@ -124,7 +126,10 @@ def _views(
     ------
     CacheError
         If a training video has not all of them.
+    UsageError
+        If the base cannot have them.
     """
+    check_views(views, base.meaning["crops"], base.meaning.get("modality", RGB))
     parts = view_parts(store, base, views)
     keys = [one.key for one in instances if one.split == "train" and one.label is not None]
     lacking = sum(not all(part.has(key) for part in parts) for key in keys)
@@ -203,6 +208,11 @@ def find_listings(store: FeatureStore, roots: Sequence[Path], modality: str | No
             )
         listings.append(listing)
     other = next((one for one in listings if one.spec != listings[0].spec), None)
+    if other is not None and other.modality != listings[0].modality:
+        raise CacheError(
+            f"{listings[0].root} was extracted last as {listings[0].modality}, {other.root} as {other.modality};"
+            " give train --modality, or extract one of them again as the other"
+        )
     if other is not None:
         raise CacheError(
             f"{listings[0].root} and {other.root} were extracted with different settings ({listings[0].spec},"

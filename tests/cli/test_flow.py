@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,6 +61,17 @@ def test_both_modalities_lie_in_the_cache_and_train_chooses(folder: Path, cli: C
     cli("train", *cache, "--modality", "depth").says_one_line(2, "depth", "rgb, flow")
 
 
+def test_compare_says_which_features_it_takes(folder: Path, cli: CommandLine, tmp_path: Path) -> None:
+    cache = shutil.copytree(folder / "cache", tmp_path / "own")
+    compare = ("compare", "--cache", cache, "--table", "losses", "--seeds", 1, "--epochs", 1)
+    for modality in (FLOW, ()):
+        assert cli("extract", folder / "videos", "--cache", cache, *OPTIONS, *modality).code == 0
+        ran = cli(*compare)
+        assert ran.code == 0, ran.err
+        assert "features of" in ran.err
+        assert ("modality=flow" in ran.err) == bool(modality)
+
+
 def test_extract_again_does_nothing_for_either(folder: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)  # what is cached needs no OpenCV
     monkeypatch.setattr("rratag.features.extract.load_network", None)
@@ -110,6 +122,23 @@ def test_dry_run_tries_two_stacks_of_a_few_videos(
     assert "to extract  6\n" in ran.out
     assert "about 7200 s = 2.0 h (from 3 videos tried here)" in ran.out
     assert not Path("cache").exists()
+
+
+@pytest.mark.parametrize("cache", ["cache", "none"])
+def test_dry_run_counts_the_fields_of_views_once_with_their_base_or_without(
+    folder: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch, cache: str
+) -> None:
+    """Beside cached flow, mirrored flow takes the same fields again."""
+    tried: list[str] = []
+
+    def cost(decoded: Sequence[object], size: float, *_: object) -> tuple[float, float]:
+        tried.extend(one.video.id for one in decoded)  # type: ignore[attr-defined]
+        return size, 7200.0
+
+    monkeypatch.setattr("rratag.features.extract.flow_cost.whole_cost", cost)
+    ran = cli("extract", folder / "videos", "--cache", folder / cache, *OPTIONS, *FLOW, "--views", "flip", "--dry-run")
+    assert ran.code == 0, ran.err
+    assert len(tried) == len(set(tried)) == 3
 
 
 def test_flow_without_opencv_is_one_line_before_any_work(

@@ -97,6 +97,23 @@ def test_a_video_that_one_cache_lacks_is_left_out_of_all(toy_cache: ToyCache, rg
     assert (found.num_videos, missing) == (29, ["green/3.mp4"])
 
 
+@pytest.mark.parametrize("modality", ["rgb", "flow"])
+def test_a_model_is_judged_by_the_listing_of_its_modality(
+    toy_cache: ToyCache, rgb: Path, tmp_path: Path, modality: str
+) -> None:
+    """One video failed in the other modality, which was extracted last."""
+    flow = retold(rgb, tmp_path / "flow", fill_other(toy_cache, OTHER))
+    catalog = Catalog(toy_cache.cache)
+    pictures = catalog.latest()
+    whole = {"rgb": pictures, "flow": replace(pictures, request={**pictures.request, **OTHER})}
+    other = "flow" if modality == "rgb" else "rgb"
+    failed = [one for one in whole[other].entries if one.id != "green/3.mp4"]
+    catalog.write(whole[modality])
+    catalog.write(replace(whole[other], entries=failed))
+    found, _, missing = evaluate_model({"rgb": rgb, "flow": flow}[modality], toy_cache.cache, part="all")
+    assert (found.num_videos, missing) == (30, [])
+
+
 def test_videos_that_one_model_was_trained_on_test_neither(
     toy_cache: ToyCache, rgb: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -126,6 +143,17 @@ def test_labels_that_contradict_each_other_are_named(toy_cache: ToyCache, rgb: P
     with pytest.raises(LabelError, match=r"blue/4\.mp4 is 'blue' in one and 'red' in the other") as caught:
         evaluate_model([(rgb, 1.0), (flow, 1.0)], toy_cache.cache, part="all")
     assert "\n" not in str(caught.value)
+
+
+def test_a_video_that_came_after_one_model_was_trained_has_no_other_label(
+    toy_cache: ToyCache, rgb: Path, tmp_path: Path
+) -> None:
+    flow = retold(rgb, tmp_path / "flow", fill_other(toy_cache, OTHER))
+    lines = (flow / "labels.csv").read_text().splitlines(keepends=True)
+    (flow / "labels.csv").write_text("".join(line for line in lines if not line.startswith("blue/4.mp4")))
+    for order in ((rgb, flow), (flow, rgb)):
+        found, _, missing = evaluate_model([(folder, 1.0) for folder in order], toy_cache.cache, part="all")
+        assert (found.num_videos, missing) == (29, [])
 
 
 # --- views in the cache ---

@@ -207,7 +207,7 @@ def test_a_backbone_other_than_the_caches_is_one_line(data: TrainingData, tmp_pa
 
 def test_features_of_anything_but_pictures_are_refused(data: TrainingData) -> None:
     spec = replace(data.spec, meaning={**data.spec.meaning, "modality": "flow"})
-    with pytest.raises(UsageError, match="trains on pictures; the cache holds features of flow"):
+    with pytest.raises(UsageError, match="trains on pictures; these are features of flow: give --modality rgb"):
         unfrozen_phase(replace(data, spec=spec), TUNING, 1, "cpu")
 
 
@@ -237,6 +237,10 @@ def test_the_command_line(clip_folder: Path, cli: CommandLine, tmp_path: Path) -
         (("--backbone-lr-scale", 1), "--backbone-lr-scale changes nothing here"),
         (("--clip", 1), "--clip changes nothing here"),
         (("--finetune", "--clip", -1), "--clip -1.0: it must be a number above 0"),
+        (
+            ("--finetune", "--views", "flip"),
+            "--views changes nothing here: they are of the cache, which --finetune-after E",
+        ),
         (("--finetune", "--backbone-bn", "x"), "unknown --backbone-bn 'x'"),
     ],
 )

@@ -99,6 +99,15 @@ def test_roots_that_do_not_go_together_are_refused(toy_cache: ToyCache) -> None:
         data_of(toy_cache, toy_cache.root, others)
 
 
+def test_roots_that_were_extracted_last_as_different_modalities_are_told_apart(toy_cache: ToyCache) -> None:
+    toy_cache.fill_classes(2)
+    others = toy_cache.root.with_name("others")
+    toy_cache.request = replace(toy_cache.request, modality="flow")
+    toy_cache.fill(["red/9.mp4"], root=others, spec=Spec({**toy_cache.spec.meaning, "modality": "flow"}, {}))
+    with pytest.raises(CacheError, match=r"videos was extracted last as rgb, .*others as flow; give train --modality"):
+        data_of(toy_cache, toy_cache.root, others)
+
+
 def test_groups_never_stand_on_both_sides(toy_cache: ToyCache) -> None:
     toy_cache.fill(
         [f"{name}/g{group}-{number}.mp4" for name in ("blue", "red") for group in range(5) for number in range(3)]

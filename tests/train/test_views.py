@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from rratag.data.datasets import CachedDataset, draw_generator
-from rratag.errors import CacheError, ModelError
+from rratag.errors import CacheError, ModelError, UsageError
 from rratag.features.parts import view_parts
+from rratag.features.spec import Spec
 from rratag.head.rra import HeadConfig
 from rratag.model import load_model
 from rratag.records import Instance, Receipt
@@ -215,6 +216,22 @@ def test_views_that_are_not_in_the_cache_are_one_line_with_the_way_out(toy_cache
     with pytest.raises(CacheError, match="3 of 18 training videos have not all views of --views tsn:2; run:"):
         load(toy_cache, "tsn:2")
     load(toy_cache, "tsn:1")  # validation videos need none
+
+
+@pytest.mark.parametrize(
+    ("change", "views", "words"),
+    [
+        ({"modality": "flow"}, "tsn:2", "--views tsn:V is for pictures; beside --modality flow give --views flip"),
+        ({"crops": "10"}, "flip", "--views flip adds nothing to --crops 10"),
+    ],
+)
+def test_views_that_extract_refuses_have_no_command_that_makes_them(
+    toy_cache: ToyCache, change: dict[str, str], views: str, words: str
+) -> None:
+    toy_cache.spec = Spec({**toy_cache.spec.meaning, **change}, toy_cache.spec.compute)
+    toy_cache.fill_classes()
+    with pytest.raises(UsageError, match=words):
+        load(toy_cache, views)
 
 
 def test_results_with_views_are_other_results(toy_cache: ToyCache, tmp_path: Path) -> None:
