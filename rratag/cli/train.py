@@ -138,7 +138,7 @@ def train(
         raise UsageError(f"unknown --modality {modality!r}; choose from {', '.join(MODALITIES)}")
     chosen = PRESETS[preset]
     settings = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "patience": patience}
-    tuning = _finetuning(context, finetune, finetune_after, backbone_bn, backbone_lr_scale, clip, chosen)
+    tuning = _finetuning(context, finetune, finetune_after, backbone_bn, backbone_lr_scale, clip, views, chosen)
     fixed = chosen.train if tuning is None else {**chosen.train, **chosen.finetuned}
     config_fields = {**fixed, **{name: value for name, value in settings.items() if value is not None}}
     train_config = TrainConfig(loss=loss, frames=train_frames, seed=seed, class_balance=class_balance, **config_fields)
@@ -153,14 +153,15 @@ def train(
     if labels is None:
         options.refuse_unused(context, ("columns",), options.COLUMNS_ALONE)
     label_options = LabelOptions(labels, names, group_by, validation_split, test_split, seed)
-    # without an epoch from the cache nothing draws from views
-    training_views = () if tuning is not None and tuning.after == 0 else parse_views(views)
+    training_views = parse_views(views)
+    # without an epoch from the cache none need be there
+    cached_views = () if tuning is not None and tuning.after == 0 else training_views
     store = FeatureStore(options.absolute(cache))
-    data = load_training_data(store, roots or [], label_options, modality, views=training_views)
+    data = load_training_data(store, roots or [], label_options, modality, views=cached_views)
     folder = out_folder or config.MODELS_DIR / config.MODEL_NAME
     check_place(folder)
     checkpoint = checkpoint_path(folder, data, head_fields, train_config, tuning)
-    _tell_data(data, tuning)
+    _tell_data(data, [view.name for view in training_views])
     if preset == "paper" and tuning is None:
         say("preset paper: the frozen phase of section 5.1 only; the full recipe also trains the CNN from video frames")
     model, result = train_model(
@@ -193,6 +194,7 @@ def _finetuning(
     backbone_bn: str,
     lr_scale: float | None,
     clip: float | None,
+    views: str | None,
     preset: Preset,
 ) -> FinetuneConfig | None:
     """How the CNN is trained too; None if it stays frozen.
@@ -210,9 +212,8 @@ def _finetuning(
         names = ("backbone_bn", "backbone_lr_scale", "clip", "workers")
         options.refuse_unused(context, names, "the CNN stays frozen without --finetune or --finetune-after")
         return None
-    if finetune:
-        options.refuse_unused(context, ("views",), "they are of the cache, which --finetune-after E begins with")
-    return FinetuneConfig(after or 0, backbone_bn, preset.lr_scale if lr_scale is None else lr_scale, clip)
+    rate_scale = preset.lr_scale if lr_scale is None else lr_scale
+    return FinetuneConfig(after or 0, backbone_bn, rate_scale, clip, views)
 
 
 def tell_features(data: TrainingData) -> None:
@@ -225,15 +226,14 @@ def tell_features(data: TrainingData) -> None:
     )
 
 
-def _tell_data(data: TrainingData, tuning: FinetuneConfig | None) -> None:
+def _tell_data(data: TrainingData, views: list[str]) -> None:
     tell_features(data)
     counts = {part: sum(one.split == part for one in data.instances) for part in ("train", "validation", "test")}
     unlabelled = sum(one.label is None for one in data.instances)
     parts = ", ".join(f"{count} {part}" for part, count in counts.items() if count)
     say(f"{len(data.class_names)} tags; {parts}" + (f"; {unlabelled} unlabelled" if unlabelled else ""))
-    if data.views:
-        when = "each epoch" if tuning is None else f"until epoch {tuning.after}"
-        say(f"{when}, each video shows one of: the base view, {', '.join(data.views)}")
+    if views:
+        say(f"each epoch, each video shows one of: the base view, {', '.join(views)}")
     if data.missing:
         warn(f"{len(data.missing)} videos of the label file are not in the cache, e.g. {data.missing[0]}")
     for line in data.warnings:

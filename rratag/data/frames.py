@@ -20,7 +20,7 @@ from rratag.errors import StoppedError
 from rratag.features.plan import RETRIED
 from rratag.features.store import KEY_DIGITS
 from rratag.records import Video
-from rratag.video.augment import TSN, TrainingView, parse_names
+from rratag.video.augment import TSN, TrainingView
 from rratag.video.plan import Choice, RandomDraw, Sampling, frames_inside
 from rratag.video.pool import Decoded, DecodePool, PoolOptions
 from rratag.video.views import ViewRule, scaled
@@ -35,34 +35,43 @@ class FrameDataset:
 
     Parameters
     ----------
-    cached : which videos, with which labels and training views
+    cached : which videos, with which labels
     sources : file of each video id
     rule : how a frame becomes the backbone's images
     workers : decode processes, at least 1
+    views : training views, which `drawn` alone draws from
     """
 
-    def __init__(self, cached: CachedDataset, sources: Mapping[str, Path], rule: ViewRule, workers: int) -> None:
+    def __init__(
+        self,
+        cached: CachedDataset,
+        sources: Mapping[str, Path],
+        rule: ViewRule,
+        workers: int,
+        views: Sequence[TrainingView] = (),
+    ) -> None:
         self.instances, self.labels = cached.instances, cached.labels
         self.sources, self.rule, self.workers = sources, rule, workers
-        self.views = parse_names(cached.views)
+        self.views = views
         self._left_out: set[str] = set()
 
     def __len__(self) -> int:
         return len(self.instances)
 
     def drawn(
-        self, order: Sequence[int], num_frames: int, seed: int, epoch: int, ahead: int
+        self, order: Sequence[int], num_frames: int, seed: int, epoch: int, ahead: int, *, base_only: bool = False
     ) -> Generator[Pictures | None, None, None]:
         """Random frames of each video: one in each of `num_frames` equal slices of all its frames (section 5.1).
 
-        Of several views of a frame one is drawn for the whole video. Where the cached phase has training views, so has
-        this one, as often: a mirror image, or a multi-scale crop that is drawn anew in each epoch.
+        Of several views of a frame one is drawn for the whole video. Of the base and the training views one is drawn
+        likewise; a multi-scale crop is another in each epoch.
 
         Parameters
         ----------
         order : which videos
         seed, epoch : decide the draws, together with each video's id
         ahead : videos that are decoded before they are taken
+        base_only : leave the training views out
 
         Returns
         -------
@@ -81,7 +90,8 @@ class FrameDataset:
             draws.append(RandomDraw(num_frames, int(rng.integers(2**63)), one.start_s, one.end_s))
         with closing(self._decoded(order, draws.__getitem__, ahead)) as found:
             for rng, decoded in zip(generators, found, strict=True):
-                view, training_view = int(rng.integers(self.rule.num_views)), self._training_view(rng)
+                view = int(rng.integers(self.rule.num_views))
+                training_view = None if base_only else self._training_view(rng)
                 if decoded is None:
                     yield None
                     continue

@@ -29,6 +29,7 @@ from rratag.head.losses import Loss
 from rratag.head.parallel import threads_for_operations
 from rratag.head.rra import GlimpseHead
 from rratag.train.validate import Evaluation, judge
+from rratag.video.augment import parse_views
 from rratag.video.plan import Sampling
 
 BN_MODES = ("frozen", "partial", "train")
@@ -47,6 +48,7 @@ class FinetuneConfig:
         (``partial``, as in TSN) or all (``train``)
     rate_scale : learning rate of the backbone as a multiple of the head's, above 0
     clip : largest norm of the gradient over all weights, above 0; None for no bound
+    views : training views to draw from, as :func:`rratag.video.augment.parse_views` reads them; None for the base alone
 
     Raises
     ------
@@ -58,8 +60,10 @@ class FinetuneConfig:
     backbone_bn: str = "frozen"
     rate_scale: float = 0.1
     clip: float | None = None
+    views: str | None = None
 
     def __post_init__(self) -> None:
+        parse_views(self.views)
         if self.backbone_bn not in BN_MODES:
             raise UsageError(f"unknown --backbone-bn {self.backbone_bn!r}; choose from {', '.join(BN_MODES)}")
         if self.after < 0:
@@ -157,14 +161,14 @@ class Unfrozen:
             norm.train(mode)
 
     def batches(
-        self, cut: Sequence[Sequence[int]], num_frames: int, seed: int, epoch: int
+        self, cut: Sequence[Sequence[int]], num_frames: int, seed: int, epoch: int, *, base_only: bool = False
     ) -> Generator[Batch, None, None]:
         """Maps of random frames of the training videos, batch by batch; the next ones are decoded meanwhile.
 
         Parameters
         ----------
         cut : videos of each batch
-        num_frames, seed, epoch : see :meth:`rratag.data.frames.FrameDataset.drawn`
+        num_frames, seed, epoch, base_only : see :meth:`rratag.data.frames.FrameDataset.drawn`
 
         Raises
         ------
@@ -173,7 +177,8 @@ class Unfrozen:
         """
         order = [index for indices in cut for index in indices]
         ahead = 2 * max(map(len, cut))
-        with contextlib.closing(self.train_videos.drawn(order, num_frames, seed, epoch, ahead)) as drawn:
+        pictures_of = self.train_videos.drawn(order, num_frames, seed, epoch, ahead, base_only=base_only)
+        with contextlib.closing(pictures_of) as drawn:
             for indices in cut:
                 pairs = zip(indices, list(islice(drawn, len(indices))), strict=True)
                 found = [(index, pictures) for index, pictures in pairs if pictures is not None]

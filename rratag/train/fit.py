@@ -316,7 +316,7 @@ class _Run:
     ) -> Generator[Batch, None, None]:
         if phase is None:
             return (self._draw(indices, epoch, base_only) for indices in cut)
-        return phase.batches(cut, self.config.frames, self.config.seed, epoch)
+        return phase.batches(cut, self.config.frames, self.config.seed, epoch, base_only=base_only)
 
     def _draw(self, indices: list[int], epoch: int, base_only: bool) -> Batch:
         def generator(index: int) -> np.random.Generator:

@@ -27,7 +27,7 @@ from rratag.model_backbone import BACKBONE_FILE, backbone_bytes
 from rratag.records import RGB, Instance
 from rratag.train.finetune import FinetuneConfig, Unfrozen, trainable
 from rratag.train.fit import EpochRecord, FitResult, TrainConfig, fit
-from rratag.video.augment import TrainingView, asked, check_views
+from rratag.video.augment import TrainingView, asked, check_views, parse_views
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +311,10 @@ def unfrozen_phase(data: TrainingData, config: FinetuneConfig, workers: int, dev
     _check_sources(data)
     backbone, request = trainable(data.spec, data.recipe)
     rule = request.view_rule(backbone)
-    train, validation = (FrameDataset(data.part(name), data.sources, rule, workers) for name in ("train", "validation"))
+    views = parse_views(config.views)
+    check_views(views, rule.crops)
+    train = FrameDataset(data.part("train"), data.sources, rule, workers, views)
+    validation = FrameDataset(data.part("validation"), data.sources, rule, workers)
     return Unfrozen(config, backbone, train, validation, request.sampling, device)
 
 

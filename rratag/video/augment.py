@@ -17,7 +17,7 @@ from rratag.records import RGB
 from rratag.video.views import ViewRule, mirrored, scaled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -138,12 +138,6 @@ def check_views(views: Sequence[TrainingView], crops: str, modality: str = RGB) 
         raise UsageError("--views tsn:V is for pictures; beside --modality flow give --views flip")
     if crops == "10" and any(view.kind == FLIP for view in views):
         raise UsageError("--views flip adds nothing to --crops 10, which has the mirror images already")
-
-
-def parse_names(names: Iterable[str]) -> list[TrainingView]:
-    """The views of these names, see `TrainingView.name`."""
-    cut = (name.partition(":") for name in names)
-    return [TrainingView(kind, int(number or 0)) for kind, _, number in cut]
 
 
 def parse_views(text: str | None) -> tuple[TrainingView, ...]:

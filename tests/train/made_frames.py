@@ -42,11 +42,15 @@ class MadeFrames:
             Instance(f"{seed}/{number}.mp4", f"{seed}/{number}", CLASSES[number % 2]) for number in range(num_videos)
         ]
         self.labels = np.arange(num_videos) % 2
+        self.base_only: list[bool] = []
 
     def __len__(self) -> int:
         return len(self.instances)
 
-    def drawn(self, order: Sequence[int], num_frames: int, seed: int, epoch: int, ahead: int) -> Iterator[Any]:
+    def drawn(
+        self, order: Sequence[int], num_frames: int, seed: int, epoch: int, ahead: int, *, base_only: bool = False
+    ) -> Iterator[Any]:
+        self.base_only.append(base_only)
         for index in order:
             rng = draw_generator(seed, epoch, self.instances[index].video)
             yield self.pictures[index][random_frames(NUM_FRAMES, num_frames, rng)]

@@ -93,6 +93,12 @@ def test_the_gap_is_what_frames_and_cache_say_of_the_same_weights(monkeypatch: p
     assert abs(other[1]) > 1e-2
 
 
+def test_statistics_at_the_end_are_those_of_the_base() -> None:
+    unfrozen = phase(FinetuneConfig(0))
+    run(FinetuneConfig(0), dataclasses.replace(SHORT, epochs=2), unfrozen)
+    assert unfrozen.train_videos.base_only == [False, False, True]  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(("mode", "learning"), [("frozen", 0), ("partial", 1), ("train", None)])
 def test_batch_norm_learns_as_told(mode: str, learning: int | None) -> None:
     unfrozen = phase(FinetuneConfig(0, mode))
