@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import multiprocessing
 import os
@@ -26,7 +25,6 @@ LONGEST_LINE = 5000
 """Characters of a line on stderr; a message quotes what it found, but not whole files."""
 MOST_LINES = 40
 """Lines on stderr: at most 20 videos are named, and a few lines stand around them."""
-LOOK_S = 0.02
 SPARE_BYTES = 4 << 30
 """Address space that a trial in a process of its own may take beyond what it was born with."""
 
@@ -58,9 +56,9 @@ def run_process(command: Sequence[object], folder: Path, *, limit_s: float) -> E
     """Run `command` in `folder`, without settings from outside; killed with its children after `limit_s`."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RRATAG_")}
     started = time.monotonic()
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.NamedTemporaryFile() as memory:
         process = subprocess.Popen(
-            [str(word) for word in command],
+            [sys.executable, "-I", "-S", "-c", _MEASURED, memory.name, *(str(word) for word in command)],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -68,25 +66,37 @@ def run_process(command: Sequence[object], folder: Path, *, limit_s: float) -> E
             stderr=err,
             start_new_session=True,
         )
-        peak, late = 0, False
-        # not what wait4 says: that includes what this process was when it forked
-        while process.poll() is None:
-            peak = max(peak, _peak_mib(process.pid))
-            if time.monotonic() - started > limit_s and not late:
-                late = True
-                os.killpg(process.pid, signal.SIGKILL)
-            time.sleep(LOOK_S)
+        try:
+            process.wait(limit_s)
+            late = False
+        except subprocess.TimeoutExpired:
+            late = True
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         texts = [_text(file) for file in (out, err)]
+        peak = int(memory.read() or 0) >> 10
     return Ended(None if late else process.returncode, *texts, time.monotonic() - started, peak)
 
 
-def _peak_mib(pid: int) -> int:
-    """Most memory that a process has had at a time; 0 if it has just ended."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) >> 10
-    return 0
+_MEASURED = """
+import os, signal, sys
+pid = os.fork()
+if not pid:
+    try:
+        os.execvp(sys.argv[2], sys.argv[2:])
+    finally:
+        os._exit(127)
+_, status, usage = os.wait4(pid, 0)
+with open(sys.argv[1], "w") as file:
+    file.write(str(usage.ru_maxrss))
+code = os.waitstatus_to_exitcode(status)
+if code < 0:
+    signal.signal(-code, signal.SIG_DFL) if -code not in (signal.SIGKILL, signal.SIGSTOP) else None
+    os.kill(os.getpid(), -code)
+sys.exit(code)
+"""
+"""Runs a command, notes the most memory (KiB) that it or a child of it had at a time, and ends as it ended. A small
+process must do that: what the system says of a child includes what its parent had when it forked."""
 
 
 def _text(file: tempfile._TemporaryFileWrapper[bytes]) -> str:
