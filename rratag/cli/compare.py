@@ -162,8 +162,6 @@ def _draw(folder: Path, results: list[Result], tables: list[str]) -> None:
     for name, text in curves.figures(results, tables).items():
         write_atomically(folder / name, text.encode())
         say(f"wrote {folder / name}")
-    if old := sum(one.epoch > 0 and not one.history for one in results):
-        warn(f"{old} results of an earlier version hold no history and are in no figure; train anew into another --out")
 
 
 def _described(found: list[Row]) -> str:

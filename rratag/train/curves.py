@@ -25,8 +25,8 @@ def figures(results: Sequence[Result], tables: Sequence[str]) -> dict[str, str]:
 
     Parameters
     ----------
-    results : of any contenders and seeds; a curve is the mean over seeds. Results without a history, which earlier
-        versions wrote, are left out, and so is a figure for which none is left
+    results : of any contenders and seeds; a curve is the mean over seeds. Results without epochs are left
+        out, and so is a figure for which none is left
     tables : names in :data:`rratag.train.grid.TABLES`
 
     Notes

@@ -235,7 +235,7 @@ class _Run:
         self.best_epoch = 0
         self.best_weights: dict[str, Tensor] = {}
         self.best_backbone: dict[str, Tensor] | None = None
-        self.description = describe(head_config, config, self.epochs, train, validation)
+        self.description = describe(head_config, config, self.epochs, train, validation) | {"maps": str(MAPS_TYPE)}
         if unfrozen is not None:
             self.description["fine-tuning"] = asdict(unfrozen.config)
         self._resume()

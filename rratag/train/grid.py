@@ -7,9 +7,8 @@ videos are read once.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rratag import files, untrusted
+from rratag import files, sealed, untrusted
 from rratag.data.datasets import CachedDataset
 from rratag.errors import CacheError, StoppedError
 from rratag.evaluate.bootstrap import group_names, paired_gain
@@ -29,7 +28,7 @@ from rratag.features.store import FeatureStore
 from rratag.head.rra import HeadConfig
 from rratag.head.scores import concatenation_scores, ensemble_scores, glimpse_scores
 from rratag.head.variants import VARIANTS
-from rratag.train.fit import EpochRecord, TrainConfig, fit
+from rratag.train.fit import MAPS_TYPE, EpochRecord, TrainConfig, fit
 from rratag.train.linear import fit_logistic, mean_vectors
 from rratag.train.run import LabelOptions, TrainingData, load_training_data
 from rratag.train.validate import all_logits
@@ -126,8 +125,7 @@ class Result:
     glimpse_accuracy : of each glimpse alone
     mean_average_precision : macro, by ensemble scores
     epoch : whose weights were kept, counted from 1; 0 where there are no epochs
-    history : one row per epoch, as in ``history.csv`` but without its time; empty where there are no epochs, and in
-        what earlier versions kept
+    history : one row per epoch, as in ``history.csv`` but without its time; empty where there are no epochs
     """
 
     name: str
@@ -139,7 +137,7 @@ class Result:
     glimpse_accuracy: list[float]
     mean_average_precision: float
     epoch: int
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[dict[str, float]]
 
     @property
     def top1(self) -> float:
@@ -207,7 +205,7 @@ class Grid:
         decides: dict[str, Any] = {
             "head": dict(contender.head),
             "loss": contender.loss,
-            "training": asdict(self.config),
+            "training": asdict(self.config) | {"maps": str(MAPS_TYPE)},
             "features": data.spec.meaning_digest,
         }
         if self.views:
@@ -292,7 +290,11 @@ def _logistic(split: _Split) -> Tensor:
 def kept_result(path: Path) -> Result | None:
     """A result that is there already; None if there is none, or it is damaged."""
     try:
-        return Result(**untrusted.read_json(path, MAX_RUN_BYTES))
+        content = untrusted.read_bytes(path, MAX_RUN_BYTES)
+        found = untrusted.parse_json(content)
+        if not sealed.is_whole(content):
+            return None
+        return Result(**{name: value for name, value in found.items() if name != sealed.FIELD})
     except (OSError, ValueError, TypeError):
         return None
 
@@ -307,7 +309,7 @@ def keep_result(path: Path, result: Result) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_atomically(path, json.dumps(asdict(result)).encode())
+        files.write_atomically(path, sealed.to_bytes(asdict(result)))
     except OSError as error:
         raise StoppedError(f"{path}: cannot be written ({error.strerror}); finished results are kept") from error
 

@@ -33,7 +33,7 @@ def result(right: Sequence[int], groups: Sequence[str] | None = None, seed: int 
     """One test video for each of `right`: whether its first tag is the true one."""
     videos = [f"{number}.mp4" for number in range(len(right))]
     ranks = [0 if one else 2 for one in right]
-    return Result(name, seed, videos, list(groups or [""] * len(right)), ranks, ranks, [0.5], 0.5, 1)
+    return Result(name, seed, videos, list(groups or [""] * len(right)), ranks, ranks, [0.5], 0.5, 1, [])
 
 
 # --- the tables ---
