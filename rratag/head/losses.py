@@ -27,6 +27,15 @@ def concatenation_loss(
     return functional.cross_entropy(logits.sum(1), labels, class_weights)
 
 
+def glimpse_losses(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Cross entropy of each glimpse alone (K,): the terms of L_i (Eq. 5). See :class:`Loss` for the arguments."""
+    B, K, _ = logits.shape
+    of_videos = functional.cross_entropy(
+        logits.transpose(1, 2), labels.unsqueeze(1).expand(B, K), class_weights, reduction="none"
+    )
+    return of_videos.mean(0) if class_weights is None else of_videos.sum(0) / class_weights[labels].sum()
+
+
 def individual_loss(
     logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, glimpse_weights: Tensor | None = None
 ) -> Tensor:
@@ -36,8 +45,7 @@ def individual_loss(
     -----
     A sum, as in the paper: gradients grow with K.
     """
-    K = logits.shape[1]
-    return K * functional.cross_entropy(logits.flatten(0, 1), labels.repeat_interleave(K), class_weights)
+    return glimpse_losses(logits, labels, class_weights).sum()
 
 
 def ensemble_loss(

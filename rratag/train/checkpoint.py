@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FORMAT = "rratag-checkpoint"
 VERSION = 1
 WAY_OUT = "delete it to start afresh"
-_ROW = {"epoch", "train_losses", "validation", "learning_rate", "seconds"}
+_ROW = {"epoch", "train_losses", "glimpse_losses", "validation", "learning_rate", "seconds"}
 
 
 def describe(
@@ -214,6 +214,8 @@ def _check_history(rows: Any, best_epoch: Any, epochs: int) -> None:
         _require(_equal(row["epoch"], number) and _is_gap(row.get("gap", (0, 0))), "the history")
         losses, judged = row["train_losses"], row["validation"]
         _require(isinstance(losses, dict) and all(map(_number, losses.values())), "losses in the history")
+        by_glimpse = row["glimpse_losses"]
+        _require(isinstance(by_glimpse, (tuple, list)) and all(map(_number, by_glimpse)), "losses in the history")
         _require(_number(row["learning_rate"]) and _number(row["seconds"]), "numbers in the history")
         _require((judged is None) == (rows[0]["validation"] is None), "validation in the history")
         _require(judged is None or _is_evaluation(judged), "validation in the history")

@@ -20,8 +20,9 @@ def figures(results: Sequence[Result], tables: Sequence[str]) -> dict[str, str]:
     """SVG documents by file name.
 
     ``losses.svg`` (Fig. 5, 3): training loss of each sum of losses; ``glimpses.svg`` (Fig. 5, 1): training cross
-    entropy of the ensemble scores for each number of glimpses; ``each-glimpse.svg`` (after Fig. 5, 2): validation
-    accuracy of each glimpse of the base, and of all together. The first two belong to tables of these names.
+    entropy of the ensemble scores for each number of glimpses; ``each-glimpse.svg`` (Fig. 5, 2): training cross entropy
+    of each glimpse of the base, and of the ensemble scores; ``each-glimpse-validation.svg``: their validation accuracy.
+    The first two belong to tables of these names.
 
     Parameters
     ----------
@@ -50,8 +51,12 @@ def figures(results: Sequence[Result], tables: Sequence[str]) -> dict[str, str]:
         ordered = sorted(TABLES["glimpses"], key=lambda one: int(one.head["num_glimpses"]))
         by_number = curves(ordered, lambda _, row: row["train_Le"])
         found["glimpses.svg"] = "Training cross entropy of the ensemble scores", "nats", by_number
+    base = by_name.get(BASE.name, [])
+    title = f"Training cross entropy of each glimpse: {BASE.name}"
+    found["each-glimpse.svg"] = title, "nats", _each_glimpse(base, "train_glimpse_{}", "train_Le")
     title = f"Validation accuracy of each glimpse: {BASE.name}"
-    found["each-glimpse.svg"] = title, "accuracy", _each_glimpse(by_name.get(BASE.name, []))
+    validated = _each_glimpse(base, "validation_glimpse_{}", "validation_accuracy")
+    found["each-glimpse-validation.svg"] = title, "accuracy", validated
     return {name: line_chart(title, label, curves) for name, (title, label, curves) in found.items() if curves}
 
 
@@ -60,11 +65,12 @@ def _training_loss(contender: Contender, row: Row) -> float:
     return sum(weight * row[f"train_{name}"] for name, weight in parse_loss(contender.loss).terms)
 
 
-def _each_glimpse(histories: Sequence[list[Row]]) -> list[Curve]:
-    if not histories or "validation_accuracy" not in histories[0][0]:
+def _each_glimpse(histories: Sequence[list[Row]], of_glimpse: str, of_all: str) -> list[Curve]:
+    """Curves of the columns of every glimpse, `of_glimpse` with its number, and of the column of all together."""
+    columns = {f"glimpse {k}": of_glimpse.format(k) for k in range(1, BASE.head["num_glimpses"] + 1)}
+    columns["ensemble"] = of_all
+    if not histories or not histories[0][0].keys() >= set(columns.values()):  # kept without validation, or long ago
         return []
-    columns = {f"glimpse {k}": f"validation_glimpse_{k}" for k in range(1, BASE.head["num_glimpses"] + 1)}
-    columns["ensemble"] = "validation_accuracy"
     return [_curve(name, histories, itemgetter(column)) for name, column in columns.items()]
 
 

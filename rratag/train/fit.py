@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rratag import config as defaults
 from rratag.data.datasets import Batch, CachedDataset, draw_generator
 from rratag.errors import StoppedError, UsageError
-from rratag.head.losses import parse_loss
+from rratag.head.losses import glimpse_losses, parse_loss
 from rratag.head.parallel import threads_for_groups
 from rratag.head.rra import GlimpseHead, HeadConfig, recomputed_statistics
 from rratag.head.variants import build_head
@@ -109,6 +110,7 @@ class EpochRecord:
     ----------
     epoch : counted from 1
     train_losses : mean over the epoch's steps of each term of the loss before its weight, in nats
+    glimpse_losses : the same of each glimpse's cross entropy, the terms of L_i (Eq. 5)
     validation : None if there are no validation videos
     learning_rate : at the epoch's last step
     seconds : time the epoch took
@@ -118,6 +120,7 @@ class EpochRecord:
 
     epoch: int
     train_losses: dict[str, float]
+    glimpse_losses: tuple[float, ...]
     validation: Evaluation | None
     learning_rate: float
     seconds: float
@@ -127,6 +130,7 @@ class EpochRecord:
         """Flat JSON object: a row of ``history.csv``."""
         row: dict[str, Any] = {"epoch": self.epoch}
         row |= {f"train_{name}": value for name, value in self.train_losses.items()}
+        row |= {f"train_glimpse_{k}": one for k, one in enumerate(self.glimpse_losses, start=1)}
         if self.validation is not None:
             row |= {"validation_loss": self.validation.loss, "validation_accuracy": self.validation.accuracy}
             row |= {f"validation_glimpse_{k}": one for k, one in enumerate(self.validation.glimpse_accuracy, start=1)}
@@ -259,10 +263,10 @@ class _Run:
         number, started = len(self.history) + 1, time.perf_counter()
         phase = self._phase(number)
         gap = self._unfreeze(phase) if phase is not None and number == self.frozen_epochs + 1 else None
-        losses, rate = self._train_epoch(number, phase)
+        losses, by_glimpse, rate = self._train_epoch(number, phase)
         self._check_finite(phase)
         found = self._validate(phase)
-        record = EpochRecord(number, losses, found, rate, time.perf_counter() - started, gap)
+        record = EpochRecord(number, losses, by_glimpse, found, rate, time.perf_counter() - started, gap)
         self.history.append(record)
         if self._is_best(record):
             self.best_epoch, self.best_weights = number, _copied(self.head)
@@ -294,7 +298,9 @@ class _Run:
         seen, cached = self._validate(phase), self._validate(None)
         return None if seen is None or cached is None else (seen.accuracy - cached.accuracy, seen.loss - cached.loss)
 
-    def _train_epoch(self, number: int, phase: Unfrozen | None) -> tuple[dict[str, float], float]:
+    def _train_epoch(
+        self, number: int, phase: Unfrozen | None
+    ) -> tuple[dict[str, float], tuple[float, ...], float]:
         self.head.train()
         if phase is not None:
             phase.train(True)
@@ -303,13 +309,17 @@ class _Run:
         order = np.random.default_rng([self.config.seed, number]).permutation(len(self.train)).tolist()
         cut = batches(order, self.batch_size)
         sums: dict[str, float] = dict.fromkeys((name for name, _ in self.loss.terms), 0.0)
+        by_glimpse = np.zeros(self.head.config.num_glimpses)
         rate = 0.0
         with closing(self._batches(cut, number, phase)) as drawn:
             for step, batch in enumerate(drawn, start=(number - 1) * len(cut)):
                 rate = self.config.learning_rate * rate_factor(self.config.schedule, step, len(cut), self.epochs)
-                for name, value in self._step(batch, rate, number, phase).items():
+                parts, glimpses = self._step(batch, rate, number, phase)
+                for name, value in parts.items():
                     sums[name] += value
-        return {name: value / len(cut) for name, value in sums.items()}, rate
+                by_glimpse += glimpses
+        means = {name: value / len(cut) for name, value in sums.items()}
+        return means, tuple((by_glimpse / len(cut)).tolist()), rate
 
     def _batches(
         self, cut: list[list[int]], epoch: int, phase: Unfrozen | None, *, base_only: bool = False
@@ -325,7 +335,10 @@ class _Run:
         drawn = self.train.train_batch(indices, self.config.frames, generator, base_only=base_only)
         return drawn.to(self.device)
 
-    def _step(self, batch: Batch, rate: float, epoch: int, phase: Unfrozen | None) -> dict[str, float]:
+    def _step(
+        self, batch: Batch, rate: float, epoch: int, phase: Unfrozen | None
+    ) -> tuple[dict[str, float], NDArray[np.float64]]:
+        """One step; the losses before it, of each term and of each glimpse (K,)."""
         scales = (1.0,) if phase is None else (1.0, phase.config.rate_scale)
         for group, scale in zip(self.optimiser.param_groups, scales, strict=True):
             group["lr"] = rate * scale
@@ -340,7 +353,8 @@ class _Run:
         if phase is not None:
             phase.backward(batch, self.head)
         self.optimiser.step()
-        return {name: part.item() for name, part in parts.items()}
+        by_glimpse = glimpse_losses(output.logits.detach(), batch.labels, self.weights)
+        return {name: part.item() for name, part in parts.items()}, by_glimpse.double().cpu().numpy()
 
     def _validate(self, phase: Unfrozen | None) -> Evaluation | None:
         if phase is not None and len(self.validation):
@@ -443,4 +457,4 @@ def _record_from_json(row: dict[str, Any]) -> EpochRecord:
     found = row["validation"]
     if found is not None:
         found = Evaluation(found["loss"], found["accuracy"], tuple(found["glimpse_accuracy"]))
-    return EpochRecord(**{**row, "validation": found})
+    return EpochRecord(**{**row, "glimpse_losses": tuple(row["glimpse_losses"]), "validation": found})

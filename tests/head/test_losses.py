@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rratag.errors import UsageError
-from rratag.head.losses import LOSSES, Loss, parse_loss
+from rratag.head.losses import LOSSES, Loss, glimpse_losses, parse_loss
 from rratag.head.scores import concatenation_scores, ensemble_scores, glimpse_scores
 
 B, K, CLASSES = 4, 3, 5
@@ -49,6 +49,15 @@ def by_loops(name: str, weights: list[float], importance: list[float] | None = N
 def test_losses_equal_loops(name: str, weights: torch.Tensor | None) -> None:
     wanted = by_loops(name, [1.0] * CLASSES if weights is None else weights.tolist())
     assert LOSSES[name](LOGITS, LABELS, weights).item() == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["equal", "weighted"])
+def test_losses_of_each_glimpse_equal_loops(weights: torch.Tensor | None) -> None:
+    by_class = [1.0] * CLASSES if weights is None else weights.tolist()
+    importance = [by_class[label] for label in LABELS.tolist()]
+    for k, found in enumerate(glimpse_losses(LOGITS, LABELS, weights).tolist()):
+        losses = [-math.log(softmax(LOGITS[b, k].tolist())[LABELS[b]]) for b in range(B)]
+        assert found == pytest.approx(sum(map(math.prod, zip(importance, losses, strict=True))) / sum(importance))
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -21,6 +21,7 @@ def result(name: str, seed: int, history: list[dict[str, float]]) -> Result:
 
 def row(epoch: int, **values: float) -> dict[str, float]:
     glimpses = {f"validation_glimpse_{k}": 0.1 * k + 0.01 * epoch for k in (1, 2, 3, 4)}
+    glimpses |= {f"train_glimpse_{k}": 3 - 0.1 * k - epoch for k in (1, 2, 3, 4)}
     return {"epoch": epoch, "validation_accuracy": 0.5 + 0.02 * epoch, **glimpses, **values}
 
 
@@ -58,12 +59,17 @@ def test_glimpses_are_drawn_in_order_and_each_with_its_own_accuracy() -> None:
         for place, name in enumerate(names)
     ]
     drawn = figures(found, ["glimpses"])
-    assert sorted(drawn) == ["each-glimpse.svg", "glimpses.svg"]
+    assert sorted(drawn) == ["each-glimpse-validation.svg", "each-glimpse.svg", "glimpses.svg"]
     in_order = ["RRA, 1 glimpses", "RRA, 2 glimpses", "RRA, 3 glimpses", BASE.name, "RRA, 5 glimpses"]
     assert list(curves_in(drawn["glimpses.svg"])) == in_order
     for place, name in enumerate(names):
         assert values(drawn["glimpses.svg"], name) == pytest.approx([place, 0], abs=0.02)
+    place = names.index(BASE.name)
     each = drawn["each-glimpse.svg"]
+    assert list(curves_in(each)) == ["glimpse 1", "glimpse 2", "glimpse 3", "glimpse 4", "ensemble"]
+    assert values(each, "glimpse 3") == pytest.approx([1.7, 0.7], abs=0.02)
+    assert values(each, "ensemble") == pytest.approx([place, 0], abs=0.02)
+    each = drawn["each-glimpse-validation.svg"]
     assert list(curves_in(each)) == ["glimpse 1", "glimpse 2", "glimpse 3", "glimpse 4", "ensemble"]
     assert values(each, "glimpse 3") == pytest.approx([0.31, 0.32], abs=0.004)
     assert values(each, "ensemble") == pytest.approx([0.52, 0.54], abs=0.004)
@@ -78,7 +84,8 @@ def test_the_command_draws_and_damaged_results_are_made_anew(toy_cache: Any, cli
     arguments = ("--cache", toy_cache.cache, "--seeds", 2, "--epochs", 2, "--table", "glimpses", "--figures", "drawn")
     ran = cli("compare", *arguments)
     assert ran.code == 0, ran.err
-    assert sorted(one.name for one in (tmp_path / "drawn").iterdir()) == ["each-glimpse.svg", "glimpses.svg"]
+    drawn = sorted(one.name for one in (tmp_path / "drawn").iterdir())
+    assert drawn == ["each-glimpse-validation.svg", "each-glimpse.svg", "glimpses.svg"]
     runs = sorted((tmp_path / ".rratag/compare/runs").iterdir())
     kept = [json.loads(path.read_text()) for path in runs]
     base = [one for one in kept if one["name"] == BASE.name]

@@ -54,6 +54,8 @@ def test_it_learns(kind: str) -> None:
     )
     assert result.validation.accuracy >= (0.6 if kind == "mean" else 0.9)
     assert result.history[-1].train_losses["Li"] < 0.9 * result.history[0].train_losses["Li"]
+    for record in result.history:
+        assert sum(record.glimpse_losses) == pytest.approx(record.train_losses["Li"], rel=1e-5)
     assert not result.head.training
     assert len(result.validation.glimpse_accuracy) == result.head.config.num_glimpses
 
@@ -306,6 +308,8 @@ def test_the_history_is_json_and_its_rows_are_flat() -> None:
         "epoch",
         "train_Lc",
         "train_Le",
+        "train_glimpse_1",
+        "train_glimpse_2",
         "validation_loss",
         "validation_accuracy",
         "validation_glimpse_1",

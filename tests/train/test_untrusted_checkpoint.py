@@ -27,7 +27,7 @@ def trained() -> tuple[torch.nn.Module, torch.optim.Optimizer, dict[str, Any]]:
     head(torch.rand(3, 2, 2, 2, 4)).logits.sum().backward()
     optimiser.step()
     judged = {"loss": 0.5, "accuracy": 0.75, "glimpse_accuracy": (0.5, 1.0)}
-    row = {"train_losses": {"Li": 0.5}, "validation": judged, "learning_rate": 0.01, "seconds": 1.5}
+    row = {"train_losses": {"Li": 0.5}, "glimpse_losses": (0.2, 0.3), "validation": judged, "learning_rate": 0.01, "seconds": 1.5}
     state = {
         "head": head.state_dict(),
         "optimiser": optimiser.state_dict(),
@@ -97,6 +97,7 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "epochs out of order": (lambda s: row(s).update(epoch=1), "the history"),
     "an epoch is a tensor": (lambda s: row(s).update(epoch=torch.ones(2)), "the history"),
     "losses": (lambda s: row(s).update(train_losses={"Li": NAN}), "losses in the history"),
+    "losses of glimpses": (lambda s: row(s).update(glimpse_losses=(0.2, NAN)), "losses in the history"),
     "seconds": (lambda s: row(s).update(seconds="1"), "numbers in the history"),
     "one validation": (lambda s: row(s).update(validation=None), "validation in the history"),
     "accuracy": (lambda s: row(s).update(validation={**row(s)["validation"], "accuracy": 1.5}), "validation in"),
