@@ -298,9 +298,7 @@ class _Run:
         seen, cached = self._validate(phase), self._validate(None)
         return None if seen is None or cached is None else (seen.accuracy - cached.accuracy, seen.loss - cached.loss)
 
-    def _train_epoch(
-        self, number: int, phase: Unfrozen | None
-    ) -> tuple[dict[str, float], tuple[float, ...], float]:
+    def _train_epoch(self, number: int, phase: Unfrozen | None) -> tuple[dict[str, float], tuple[float, ...], float]:
         self.head.train()
         if phase is not None:
             phase.train(True)

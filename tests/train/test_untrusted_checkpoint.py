@@ -27,7 +27,13 @@ def trained() -> tuple[torch.nn.Module, torch.optim.Optimizer, dict[str, Any]]:
     head(torch.rand(3, 2, 2, 2, 4)).logits.sum().backward()
     optimiser.step()
     judged = {"loss": 0.5, "accuracy": 0.75, "glimpse_accuracy": (0.5, 1.0)}
-    row = {"train_losses": {"Li": 0.5}, "glimpse_losses": (0.2, 0.3), "validation": judged, "learning_rate": 0.01, "seconds": 1.5}
+    row = {
+        "train_losses": {"Li": 0.5},
+        "glimpse_losses": (0.2, 0.3),
+        "validation": judged,
+        "learning_rate": 0.01,
+        "seconds": 1.5,
+    }
     state = {
         "head": head.state_dict(),
         "optimiser": optimiser.state_dict(),
