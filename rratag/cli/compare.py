@@ -39,6 +39,7 @@ def compare(
     group_by: options.GroupBy = None,
     epochs: options.Epochs = None,
     views: options.Views = None,
+    modality: options.CachedModality = None,
     out_folder: Annotated[
         Path, typer.Option("--out", help="Folder of the results; what is in it is not computed again.")
     ] = config.STATE_DIR / "compare",
@@ -94,10 +95,11 @@ def compare(
     chosen = table or ([] if i3d else list(TABLES))
     if unknown := [name for name in chosen if name not in TABLES]:
         raise UsageError(f"unknown --table {unknown[0]!r}; choose from {', '.join(TABLES)}")
+    options.check_modality(modality)
     if labels is None:
         options.refuse_unused(context, ("columns",), options.COLUMNS_ALONE)
     if not chosen:
-        options.refuse_unused(context, ("figures", "seeds"), "it is about tables; name one with --table")
+        options.refuse_unused(context, ("figures", "seeds", "modality"), "it is about tables; name one with --table")
     if i3d is None:
         options.refuse_unused(context, ("i3d_weights", "i3d_size", "workers"), "it is about --i3d")
     label_options = LabelOptions(labels, parse_columns(columns) if columns else None, group_by)
@@ -106,7 +108,7 @@ def compare(
         figures.mkdir(parents=True, exist_ok=True)  # before hours of training, not after
     store = FeatureStore(options.absolute(cache))
     runs = options.absolute(out_folder) / "runs"
-    grid = Grid(store, roots or [], label_options, runs, TrainConfig(epochs=epochs), parse_views(views))
+    grid = Grid(store, roots or [], label_options, runs, TrainConfig(epochs=epochs), parse_views(views), modality)
     inflated = _inflated(grid, i3d, i3d_weights, i3d_size, epochs, workers) if i3d else None
     tell_features(grid.data(I3D_SEED))
     contenders = distinct(chosen)

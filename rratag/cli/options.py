@@ -77,6 +77,10 @@ Modality = Annotated[
         "--modality", help="What the CNN sees: rgb, or flow (TV-L1 optical flow; slow, see --dry-run; needs OpenCV)."
     ),
 ]
+CachedModality = Annotated[
+    str | None,
+    typer.Option("--modality", help="rgb or flow features, where both were extracted; the last ones by default."),
+]
 Frames = Annotated[
     int | None,
     typer.Option("--frames", help=f"Frames per video, the middles of equal time slices.  [default: {config.FRAMES}]"),
@@ -256,6 +260,21 @@ def compression(name: str) -> str:
     if name not in COMPRESSIONS:
         raise UsageError(f"unknown --compress {name!r}; choose from {', '.join(COMPRESSIONS)}")
     return name
+
+
+def check_modality(name: str | None) -> None:
+    """Refuse a kind of features that does not exist; None, for either, is fine.
+
+    Raises
+    ------
+    UsageError
+        If there is no such modality.
+    """
+    from rratag.errors import UsageError
+    from rratag.records import MODALITIES
+
+    if name not in (None, *MODALITIES):
+        raise UsageError(f"unknown --modality {name!r}; choose from {', '.join(MODALITIES)}")
 
 
 def absolute(path: Path) -> Path:

@@ -11,7 +11,7 @@ from rratag import config
 from rratag.cli import options
 from rratag.cli.console import say, set_verbosity, show, warn
 from rratag.errors import UsageError
-from rratag.records import FLOW, MODALITIES
+from rratag.records import FLOW
 
 if TYPE_CHECKING:
     from rratag.train.finetune import FinetuneConfig
@@ -91,10 +91,7 @@ def train(
     test_split: Annotated[
         float, typer.Option("--test-split", min=0, max=0.9, help="Share of the videos kept aside for `evaluate`.")
     ] = 0.0,
-    modality: Annotated[
-        str | None,
-        typer.Option("--modality", help="rgb or flow features, where both were extracted; the last ones by default."),
-    ] = None,
+    modality: options.CachedModality = None,
     seed: options.Seed = config.SEED,
     out_folder: Annotated[
         Path | None,
@@ -134,8 +131,7 @@ def train(
 
     if preset not in PRESETS:
         raise UsageError(f"unknown --preset {preset!r}; choose from {', '.join(PRESETS)}")
-    if modality not in (None, *MODALITIES):
-        raise UsageError(f"unknown --modality {modality!r}; choose from {', '.join(MODALITIES)}")
+    options.check_modality(modality)
     chosen = PRESETS[preset]
     settings = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "patience": patience}
     tuning = _finetuning(context, finetune, finetune_after, backbone_bn, backbone_lr_scale, clip, views, chosen)

@@ -159,6 +159,7 @@ class Grid:
     folder : where results are kept, one JSON file each; what is there already is not computed again
     config : how every contender is trained, but for its loss and seed
     views : training views that every head draws from; logistic regression takes the base alone
+    modality : as for :func:`rratag.train.run.load_training_data`
     """
 
     def __init__(
@@ -169,9 +170,10 @@ class Grid:
         folder: Path,
         config: TrainConfig,
         views: Sequence[TrainingView] = (),
+        modality: str | None = None,
     ) -> None:
         self.store, self.roots, self.labels, self.folder, self.config = store, roots, labels, folder, config
-        self.views = views
+        self.views, self.modality = views, modality
 
     def run(self, contenders: Sequence[Contender], seeds: Sequence[int]) -> Iterator[Result]:
         """Every contender with every seed; equal ones of several tables are trained once.
@@ -194,7 +196,7 @@ class Grid:
     def data(self, seed: int) -> TrainingData:
         """Labelled videos in the split of `seed`."""
         labels = replace(self.labels, seed=seed, validation_split=VALIDATION_SHARE, test_split=TEST_SHARE)
-        return load_training_data(self.store, self.roots, labels, views=self.views)
+        return load_training_data(self.store, self.roots, labels, self.modality, views=self.views)
 
     def path(self, data: TrainingData, seed: int, decides: Mapping[str, Any]) -> Path:
         """Where the result of one split is kept that these settings decide."""

@@ -13,6 +13,7 @@ import pytest
 
 from rratag.features.catalog import Catalog
 from rratag.features.store import FeatureStore
+from rratag.train.grid import TABLES
 from tests.conftest import TINY, CommandLine, ToyCache, encode
 
 OPTIONS = ("--backbone", TINY, "--weights", "random", "--input-size", "64", "--frames", "2", "--workers", "1")
@@ -70,6 +71,10 @@ def test_compare_says_which_features_it_takes(folder: Path, cli: CommandLine, tm
         assert ran.code == 0, ran.err
         assert "features of" in ran.err
         assert ("modality=flow" in ran.err) == bool(modality)
+        assert ("modality=flow" in cli(*compare, "--modality", "rgb").err) is False
+        assert ("modality=flow" in cli(*compare, *FLOW).err) is True
+    assert len(list(Path(".rratag/compare/runs").iterdir())) == 2 * len(TABLES["losses"])
+    cli(*compare, "--modality", "depth").says_one_line(2, "depth", "rgb, flow")
 
 
 def test_extract_again_does_nothing_for_either(folder: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
