@@ -1,64 +1,67 @@
-"""Which video carries which label: from one folder per tag, or from a CSV file.
+"""Which video carries which label: from one folder per tag, or from a label file.
 
 Enters: ids and keys of the cached videos. Leaves: one `Instance` per labelled (or unlabelled) video or interval.
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
-import itertools
 import math
 import os
-import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rratag import untrusted
-from rratag.data.cells import restore, unescape
+from rratag.data.readers import own_csv, table
+from rratag.data.readers.annotation import Annotation
+from rratag.data.readers.own_csv import COLUMNS
+from rratag.data.resolve import Names
 from rratag.errors import LabelError, UsageError
 from rratag.records import Instance
 from rratag.untrusted import shown
-
-REQUIRED = ("video", "label")
-OPTIONAL = ("start_s", "end_s", "split", "group")
-COLUMNS = (*REQUIRED, *OPTIONAL)
-"""Our names of the columns; ``--columns OURS=THEIRS`` renames."""
-
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "val": "validation",
-    "valid": "validation",
-    "test": "test",
-    "testing": "test",
-    "": "",
-}
-"""Accepted values of the column ``split``, in any case; empty leaves the choice open."""
-
-DELIMITERS = (",", ";", "\t")
-LONGEST_RECORD = 2**20
-"""In characters: a file without line ends, or with a quote left open, is refused before it fills the memory."""
 
 
 @dataclass
 class LabelSet:
     """What a label file says about the cached videos.
 
-    ``missing`` holds the names in the file that are no cached video, in the file's order; ``class_names`` is sorted.
+    Attributes
+    ----------
+    instances : sorted by id, start and label
+    missing : names in the file that are no cached video, in the file's order
+    ambiguous : names that may mean several videos, or a video that several names may mean: none is labelled by them
+    left_out : statements of the file that cannot be used, and why
+    conflicts : statements that contradict earlier ones, where they were asked for
+    duplicates : number of statements that repeat an earlier one
+    kind, files : what was read; empty for folders
     """
 
     instances: list[Instance]
     missing: list[str] = field(default_factory=list)
+    ambiguous: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
+    duplicates: int = 0
+    kind: str = ""
+    files: list[Path] = field(default_factory=list)
 
     @property
     def class_names(self) -> list[str]:
         """Labels in use, sorted."""
         return class_names(self.instances)
+
+    @property
+    def doubts(self) -> list[str]:
+        """One line each about what was ambiguous and what was left out."""
+        lines = []
+        if self.ambiguous:
+            lines.append(
+                f"{len(self.ambiguous)} names of the label file are ambiguous and not used, e.g. {self.ambiguous[0]}"
+            )
+        if self.left_out:
+            lines.append(f"{len(self.left_out)} labels of the label file are left out, e.g. {self.left_out[0]}")
+        return lines
 
 
 def class_names(instances: Iterable[Instance]) -> list[str]:
@@ -131,13 +134,13 @@ def _group(regex: re.Pattern[str], video: str) -> str:
 
 
 def from_csv(path: str | Path, ids_to_keys: Mapping[str, str], columns: Mapping[str, str] | None = None) -> LabelSet:
-    """Read ``video,label[,start_s,end_s,split,group]``; other columns are ignored.
+    """Read our own CSV, in which names are ids: that of a model folder.
 
     Parameters
     ----------
-    path : CSV with a header; comma, semicolon or tab; UTF-8 (with or without BOM) or UTF-16 with BOM
-    ids_to_keys : ids of the cached videos with their keys; names in the file are ids, ``./`` before them and
-        backslashes between folders are accepted
+    path : see :func:`rratag.data.readers.own_csv.read`
+    ids_to_keys : ids of the cached videos with their keys; ``./`` before names and backslashes between folders are
+        accepted
     columns : our column names to the file's, where they differ
 
     Returns
@@ -156,222 +159,159 @@ def from_csv(path: str | Path, ids_to_keys: Mapping[str, str], columns: Mapping[
     Rows are read one by one; what stays in memory are the instances of cached videos and the missing names.
     """
     path = Path(path)
-    found: dict[tuple[str, float | None, float | None], tuple[Instance, int]] = {}
-    missing: dict[str, None] = {}
-    for row in _rows(path, dict(columns or {})):
-        video = _resolve(row, ids_to_keys)
-        if video is None:
-            missing[row["video"]] = None
-            continue
-        instance = _instance(row, video, ids_to_keys[video])
-        place = (video, instance.start_s, instance.end_s)
-        earlier, line = found.setdefault(place, (instance, row.record.line))
-        if earlier != instance:
-            raise _contradiction(row, instance, earlier, line)
-    instances = [instance for instance, _ in found.values()]
-    named = {instance.video for instance in instances}
-    instances += [Instance(video, key, None) for video, key in ids_to_keys.items() if video not in named]
-    return LabelSet(sorted(instances, key=_order), list(missing))
+    joined = _Joined(ids_to_keys)
+    for one in own_csv.read(path, columns):
+        joined.add(one, exact=True)
+    return joined.result(table.CSV, [path])
 
 
-def _order(instance: Instance) -> tuple[bytes, float, float]:
-    start = -1.0 if instance.start_s is None else instance.start_s
-    return os.fsencode(instance.video), start, math.inf if instance.end_s is None else instance.end_s
+def from_file(
+    path: str | Path,
+    ids_to_keys: Mapping[str, str],
+    columns: Mapping[str, str] | None = None,
+    *,
+    alone: bool = False,
+    tell_conflicts: bool = False,
+) -> LabelSet:
+    """Read a label file of any kind: see :mod:`rratag.data.readers.table`.
 
+    Parameters
+    ----------
+    ids_to_keys : ids of the videos that there are, with their keys; a name that is no id is looked for by
+        :meth:`rratag.data.resolve.Names.nearest`
+    columns : our column names to those of a CSV
+    alone : leave out the files of the other splits that lie beside it
+    tell_conflicts : keep contradictions as lines instead of raising the first; the earlier statement then counts
 
-def _contradiction(row: _Row, here: Instance, there: Instance, line: int) -> LabelError:
-    name = next(name for name in ("label", "split", "group") if getattr(here, name) != getattr(there, name))
-    ours, theirs = (shown(getattr(one, name) or "") for one in (here, there))
-    return row.error(
-        name,
-        f"video {shown(here.video)} has {name} {ours} here and {theirs} on line {line}; keep one of the two rows",
-    )
-
-
-def _resolve(row: _Row, ids: Mapping[str, str]) -> str | None:
-    """The id that a name in a label file means, or None.
+    Returns
+    -------
+    Instances sorted by id and start; videos that the file does not label are unlabelled.
 
     Raises
     ------
     LabelError
-        If the name leads out of the root.
+        With file and line, if the file is of no known kind, something in it is wrong, or two statements contradict each
+        other: the same video (and interval) with two labels, splits or groups. Several labels of one video are no
+        contradiction in files that allow them (ActivityNet, the column ``several`` of a CSV).
     """
-    name = row["video"]
-    written = unescape(restore(name))  # as in our own CSV files
-    plain = posixpath.normpath(name.strip().replace("\\", "/")) if name.strip() else ""
-    # our own way of writing first: beside "=a" there may be a file whose very name is "'=a"
-    found = next((candidate for candidate in (written, name, plain) if candidate in ids), None)
-    if found is None and (plain.startswith(("/", "../")) or plain == ".." or re.match("[A-Za-z]:/", plain)):
-        raise row.error(
-            "video", f"{shown(name)} is not below the root; videos are named relative to the extracted folder"
-        )
-    return found
+    found = table.read(Path(path), columns, alone=alone)
+    joined = _Joined(ids_to_keys, tell_conflicts=tell_conflicts)
+    for one in found.annotations:
+        joined.add(one)
+    return joined.result(found.kind, found.files)
 
 
-def _instance(row: _Row, video: str, key: str) -> Instance:
-    split = row["split"].strip().lower()
-    if split not in SPLITS:
-        accepted = ", ".join(dict.fromkeys(filter(None, SPLITS.values())))
-        raise row.error("split", f"unknown split {shown(row['split'])}; choose from {accepted}, or leave it empty")
-    start, end = _seconds(row, "start_s"), _seconds(row, "end_s")
-    if start is not None and end is not None and start >= end:
-        raise row.error("end_s", f"start_s {start:g} is not before end_s {end:g}")
-    if not row["label"].isprintable() and any("\ud800" <= letter <= "\udfff" for letter in row["label"]):
-        raise row.error("label", f"label {shown(row['label'])} is not UTF-8; save the file as UTF-8")
-    label = unescape(restore(row["label"])).strip() or None
-    return Instance(video, key, label, unescape(restore(row["group"])).strip(), SPLITS[split], start, end)
+class _Joined:
+    """Annotations, as they come, with the videos that they mean."""
 
+    def __init__(self, ids_to_keys: Mapping[str, str], *, tell_conflicts: bool = False) -> None:
+        self.keys, self.names, self.tell_conflicts = ids_to_keys, Names(ids_to_keys), tell_conflicts
+        self.found: dict[tuple[str, float | None, float | None], list[tuple[Instance, str, bool]]] = {}
+        self.missing: dict[str, None] = {}
+        self.waiting: list[tuple[Annotation, str]] = []
+        self.left_out: list[str] = []
+        self.conflicts: list[str] = []
+        self.duplicates = 0
 
-def _seconds(row: _Row, name: str) -> float | None:
-    text = row[name]
-    if not text.strip():
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise row.error(name, f"{name} is {shown(text)}; seconds from 0 on are accepted, or an empty cell")
-    return value
-
-
-@dataclass
-class _Record:
-    """One row of the file: `line` where it begins, its cells, and the text that they were read from."""
-
-    line: int
-    cells: list[str]
-    text: str
-    delimiter: str
-
-    def place(self, cell: int) -> str:
-        """``LINE:COLUMN`` of a cell, in characters from 1; a cell in quotes begins with its quote."""
-        line, column, passed = self.line, 1, 0
-        begins, in_quotes, quoted = True, False, False  # of the cell that the letter is in
-        for letter, following in itertools.pairwise(self.text + "\n"):
-            if passed == cell:
-                break
-            if letter == '"' and (begins or in_quotes):
-                in_quotes, quoted = True, not quoted
-            begins = letter == self.delimiter and not quoted
-            if begins:
-                passed, in_quotes = passed + 1, False
-            column += 1
-            if letter == "\n" or (letter == "\r" and following != "\n"):
-                line, column = line + 1, 1
-        return f"{line}:{column}"
-
-
-@dataclass
-class _Row:
-    """A record under our names; absent optional columns are empty."""
-
-    path: Path
-    record: _Record
-    columns: Mapping[str, int | None]
-
-    def __getitem__(self, name: str) -> str:
-        at = self.columns[name]
-        return "" if at is None else self.record.cells[at]
-
-    def error(self, name: str, message: str) -> LabelError:
-        """What is wrong with one cell, with its place."""
-        return LabelError(f"{self.path}:{self.record.place(self.columns[name] or 0)}: {message}")
-
-
-def _rows(path: Path, columns: dict[str, str]) -> Iterator[_Row]:
-    """Rows with something in them."""
-    wanted = {name: columns.get(name, name) for name in COLUMNS}
-    records = _records(path, wanted)
-    first = next(records, _Record(1, [], "", ","))
-    header = [cell.strip() for cell in first.cells]
-    places = _places(path, first, header, wanted, columns)
-    for record in records:
-        if not any(cell.strip() for cell in record.cells):
-            continue
-        if len(record.cells) != len(header):
-            raise LabelError(
-                f"{path}:{record.line}: {len(record.cells)} cells, the header has {len(header)}; a name that holds the"
-                ' delimiter goes between "quotes"'
-            )
-        yield _Row(path, record, places)
-
-
-def _records(path: Path, wanted: Mapping[str, str]) -> Iterator[_Record]:
-    """Records of the file; the first one is the header."""
-    line, taken = 1, list[str]()
-    try:
-        untrusted.check_regular(path)
-        with open(path, "rb") as binary, _decoded(binary) as file:
-            lines = _lines(path, file, taken)
-            first = next(lines, "")
-            delimiter = _delimiter(first, wanted)
-            reader = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
-            for cells in reader:
-                yield _Record(line, cells, "".join(taken), delimiter)
-                taken.clear()
-                line = reader.line_num + 1
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such label file") from error
-    except OSError as error:
-        raise LabelError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeError as error:
-        raise LabelError(f"{path}: not text that can be read ({error}); save it as CSV in UTF-8") from error
-    except csv.Error as error:
-        raise LabelError(f"{path}:{line}: not CSV ({error}); is a quote left open?") from error
-
-
-def _decoded(binary: io.BufferedReader) -> io.TextIOWrapper:
-    """Text of the file: UTF-16 by its byte order mark, else UTF-8; other bytes may be those of file names."""
-    if binary.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        return io.TextIOWrapper(binary, "utf-16", newline="")
-    return io.TextIOWrapper(binary, "utf-8-sig", "surrogateescape", newline="")
-
-
-def _lines(path: Path, file: io.TextIOWrapper, taken: list[str]) -> Iterator[str]:
-    """Lines with their ends; those that `taken` holds, of one record, are never longer than memory allows."""
-    length = 0
-    for number in itertools.count(1):
-        line = file.readline(LONGEST_RECORD)
-        if not line:
+    def add(self, one: Annotation, *, exact: bool = False) -> None:
+        """Take one annotation; `exact` keeps to names that are ids."""
+        if one.left_out:
+            self.left_out.append(f"{one.where}: {one.left_out}")
             return
-        length = len(line) + (length if taken else 0)
-        taken.append(line)
-        if len(line) == LONGEST_RECORD or "\0" in line:
-            raise LabelError(
-                f"{path}:{number}: not a text file with lines; expected CSV with a header such as video,label"
+        for name, spellings, is_clip in _ways(one):
+            if (video := self.names.exact(spellings)) is not None:
+                self._label(one, video, is_clip)
+                return
+            if not exact and not one.outside and self.names.nearest(name):
+                # not before all names are known that are ids for certain
+                self.waiting.append((one, name))
+                return
+        if one.outside:
+            raise one.error(
+                "video", f"{shown(one.name)} is not below the root; videos are named relative to the extracted folder"
             )
-        if length > LONGEST_RECORD:
-            raise LabelError(f"{path}:{number - len(taken) + 1}: not CSV (one row without end); is a quote left open?")
-        yield line
+        self.missing[one.clip or one.name] = None
+
+    def result(self, kind: str, files: list[Path]) -> LabelSet:
+        """All instances, with the videos that no annotation is about."""
+        ambiguous = self._settle()
+        instances = [instance for several in self.found.values() for instance, _, _ in several]
+        named = {instance.video for instance in instances}
+        instances += [Instance(video, key, None) for video, key in self.keys.items() if video not in named]
+        instances.sort(key=_order)
+        return LabelSet(
+            instances,
+            list(self.missing),
+            ambiguous,
+            self.left_out,
+            self.conflicts,
+            self.duplicates,
+            kind,
+            files,
+        )
+
+    def _settle(self) -> list[str]:
+        """Label by the names that are no ids, and say which of them are ambiguous."""
+        taken = {video for video, _, _ in self.found}
+        meant = {name: self.names.nearest(name, taken) for _, name in self.waiting}
+        wanted: dict[str, list[str]] = defaultdict(list)
+        for name, videos in meant.items():
+            if len(videos) == 1:
+                wanted[videos[0]].append(name)
+        for one, name in self.waiting:
+            videos = meant[name]
+            if not videos:
+                self.missing[name] = None
+            elif len(videos) == 1 and len(wanted[videos[0]]) == 1:
+                self._label(one, videos[0], name == one.clip)
+        several = [f"{name}: {' or '.join(videos[:3])}" for name, videos in meant.items() if len(videos) > 1]
+        return several + [f"{video}: {' or '.join(names[:3])}" for video, names in wanted.items() if len(names) > 1]
+
+    def _label(self, one: Annotation, video: str, is_clip: bool) -> None:
+        times = (None, None) if is_clip else (one.start_s, one.end_s)
+        instance = Instance(video, self.keys[video], one.label, one.group, one.split, *times)
+        there = self.found.setdefault((video, *times), [])
+        for earlier, where, several in there:
+            if earlier == instance:
+                self.duplicates += 1
+                return
+            if not (several and one.several) or earlier.label in (None, one.label) or one.label is None:
+                error = _contradiction(one, instance, earlier, where)
+                if not self.tell_conflicts:
+                    raise error
+                self.conflicts.append(str(error))
+                return
+        there.append((instance, one.where, one.several))
 
 
-def _delimiter(first: str, wanted: Mapping[str, str]) -> str:
-    """The delimiter under which the header names most of the columns looked for, then has most cells."""
-
-    def fit(delimiter: str) -> tuple[int, int]:
-        try:
-            # not strict here: under a wrong delimiter quotes may look misplaced
-            cells = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), [])]
-        except csv.Error:  # under a wrong delimiter the line is a single, endless cell
-            return 0, 0
-        return len(set(wanted.values()).intersection(cells)), len(cells)
-
-    return max(DELIMITERS, key=fit)
+def _ways(one: Annotation) -> Iterable[tuple[str, tuple[str, ...], bool]]:
+    """Names under which the video of an annotation is looked for, their spellings, and whether it is a clip's."""
+    if one.clip:
+        yield one.clip, (one.clip,), True
+    yield (one.spellings or (one.name,))[-1], one.spellings or (one.name,), False
 
 
-def _places(
-    path: Path, first: _Record, header: list[str], wanted: Mapping[str, str], columns: Mapping[str, str]
-) -> dict[str, int | None]:
-    """Position of each of our columns in the header; None for an optional one that is not there."""
-    named = list(filter(None, header))
-    present = ", ".join(cell[:60] for cell in named[:20]) + (", ..." if len(named) > 20 else "") or "none"
-    for name, theirs in wanted.items():
-        if theirs not in header and (name in REQUIRED or name in columns):
-            said = f"no column {theirs!r}" + (f" for {name!r}" if theirs != name else "")
-            way_out = f"; name it with --columns {name}=..." if name not in columns else ""
-            raise LabelError(f"{path}:1: {said}; columns present: {present}{way_out}")
-        if (count := header.count(theirs)) > 1:
-            place = first.place(header.index(theirs, header.index(theirs) + 1))
-            raise LabelError(f"{path}:{place}: column {theirs!r} is there {count} times; rename all but one")
-    return {name: header.index(theirs) if theirs in header else None for name, theirs in wanted.items()}
+def _order(instance: Instance) -> tuple[bytes, float, float, str]:
+    start = -1.0 if instance.start_s is None else instance.start_s
+    end = math.inf if instance.end_s is None else instance.end_s
+    return os.fsencode(instance.video), start, end, instance.label or ""
+
+
+def _contradiction(one: Annotation, here: Instance, there: Instance, where: str) -> LabelError:
+    name = next(name for name in ("label", "split", "group") if getattr(here, name) != getattr(there, name))
+    ours, theirs = (shown(getattr(one, name) or "") for one in (here, there))
+    return one.error(
+        name,
+        f"video {shown(here.video)} has {name} {ours} here and {theirs} on {where}; keep one of the two",
+    )
+
+
+def whole_videos(instances: Iterable[Instance]) -> list[Instance]:
+    """Instances without bounds: each label of a video once, in the order of their first.
+
+    What a label file says about parts of a video is then said of all of it, as official tests of untrimmed videos do.
+    """
+    found: dict[tuple[str, str | None], Instance] = {}
+    for one in instances:
+        found.setdefault((one.video, one.label), replace(one, start_s=None, end_s=None))
+    return list(found.values())

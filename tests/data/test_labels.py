@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rratag.data.cells import escape, neutralise
-from rratag.data.labels import LONGEST_RECORD, from_csv, from_folders, parse_columns, with_groups
+from rratag.data.labels import from_csv, from_folders, parse_columns, with_groups
+from rratag.data.readers.text import LONGEST_RECORD
 from rratag.errors import LabelError, RratagError, UsageError
 from rratag.records import Instance
 

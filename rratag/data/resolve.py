@@ -1,0 +1,83 @@
+"""Which video a name in a label file means: of ids, paths, stems and clips."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections import defaultdict
+from collections.abc import Collection, Container, Iterable
+from functools import cached_property
+
+from rratag.video.discover import VIDEO_SUFFIXES
+
+PREFIX = "v_"
+"""Before the id in the file names of ActivityNet and UCF101."""
+
+
+class Names:
+    """The videos that there are, by all that their names may be called.
+
+    Parameters
+    ----------
+    ids : of the videos: paths below the root
+    """
+
+    def __init__(self, ids: Collection[str]) -> None:
+        self._ids = ids
+
+    def exact(self, spellings: Iterable[str]) -> str | None:
+        """The first of the spellings that is an id, or None."""
+        return next((name for name in spellings if name in self._ids), None)
+
+    def nearest(self, name: str, taken: Container[str] = ()) -> list[str]:
+        """Ids that `name` may mean though it is none of them, of the nearest kind that has any.
+
+        Parameters
+        ----------
+        name : a path as written, or an id of a data set
+        taken : videos that are another name's for certain
+
+        Returns
+        -------
+        The video that is meant if there is one; several if the name is ambiguous.
+
+        Notes
+        -----
+        The kinds are: the same file name; the same without a video suffix; the same but for ``v_`` before it. The
+        folders of the one must be the last folders of the other: ``a/1.mp4`` never means ``b/1.mp4``, and a name
+        without a folder is found wherever it lies.
+        """
+        parts = [part for part in posixpath.normpath(name.strip().replace("\\", "/")).split("/") if part]
+        if not parts or not name.strip():
+            return []
+        *folders, base = parts
+        stem = _stem(base)
+        other = stem.removeprefix(PREFIX) if stem.startswith(PREFIX) else PREFIX + stem
+        near = [one for one in self._by_stem.get(stem, ()) if _agree(folders, one)]
+        kinds = (
+            [one for one in near if posixpath.basename(one) == base],
+            near,
+            [one for one in self._by_stem.get(other, ()) if _agree(folders, one)],
+        )
+        for kind in kinds:
+            left = [one for one in kind if one not in taken]
+            if left:
+                return left
+        return []
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = defaultdict(list)
+        for one in sorted(self._ids, key=os.fsencode):
+            found[_stem(posixpath.basename(one))].append(one)
+        return found
+
+
+def _stem(base: str) -> str:
+    stem, suffix = posixpath.splitext(base)
+    return stem if suffix.lower() in VIDEO_SUFFIXES else base
+
+
+def _agree(folders: list[str], video: str) -> bool:
+    theirs = video.split("/")[:-1]
+    return all(ours == one for ours, one in zip(reversed(folders), reversed(theirs), strict=False))
