@@ -9,7 +9,7 @@ import typer
 
 import rratag
 from rratag import config
-from rratag.cli import cache, compare, demo, doctor, evaluate, extract, predict, train
+from rratag.cli import cache, compare, demo, doctor, evaluate, extract, labels, predict, train
 from rratag.cli.console import one_line_errors
 from rratag.errors import UsageError
 
@@ -107,6 +107,7 @@ def _defaults(command: Any, values: dict[str, Any]) -> dict[str, Any]:
 
 
 app.command("extract")(one_line_errors(extract.extract))
+app.command("labels")(one_line_errors(labels.labels))
 app.command("train")(one_line_errors(train.train))
 app.command("predict")(one_line_errors(predict.predict))
 app.command("evaluate")(one_line_errors(evaluate.evaluate))

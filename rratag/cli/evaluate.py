@@ -51,6 +51,7 @@ def evaluate(
         ),
     ] = None,
     crop_fusion: options.CropFusion = "mean",
+    test_on: options.TestOn = "video",
     cache: options.Cache = config.CACHE_DIR,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -83,6 +84,7 @@ def evaluate(
             columns=names,
             crops=crops,
             crop_fusion=crop_fusion,
+            test_on=test_on,
             workers=options.default_workers(),
             progress=track,
         )
@@ -97,7 +99,7 @@ def evaluate(
 def _check_together(context: typer.Context, tags: Path | None, root: Path | None, labels: Path | None) -> None:
     """Refuse options on the command line that would change nothing here."""
     if tags is not None:
-        unused = ("model", "root", "on", "crops", "crop_fusion")
+        unused = ("model", "root", "on", "crops", "crop_fusion", "test_on")
         options.refuse_unused(context, unused, "a file of tags is judged as it is")
     elif root is not None:
         options.refuse_unused(context, ("on",), "with --root all its labelled videos are judged")

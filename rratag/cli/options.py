@@ -123,9 +123,13 @@ Labels = Annotated[
     Path | None,
     typer.Option(
         "--labels",
-        metavar="FILE.csv",
-        help="CSV video,label[,start_s,end_s,split,group]; by default the first folder below the root is the tag.",
+        metavar="FILE",
+        help="CSV video,label[,start_s,end_s,split,group], or annotations of a data set: see `labels`; by default the"
+        " first folder below the root is the tag.",
     ),
+]
+TrainFrames = Annotated[
+    int, typer.Option("--train-frames", min=1, help="N, random frames of a video in training, one of each slice.")
 ]
 Columns = Annotated[
     str | None,
@@ -196,6 +200,14 @@ CropFusion = Annotated[
         "--crop-fusion",
         help="Several views of a frame: mean (each view by itself, then the mean of the scores) or joint (one attention"
         " over all views of all frames).",
+    ),
+]
+TestOn = Annotated[
+    str,
+    typer.Option(
+        "--test-on",
+        help="video (all cached frames of a video against each label it has) or instance (a labelled interval by the"
+        " frames inside it).",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]

@@ -74,9 +74,7 @@ def train(
         int | None,
         typer.Option("--batch-size", min=2, help="Videos a step; by default chosen by their number.  [paper: 256]"),
     ] = None,
-    train_frames: Annotated[
-        int, typer.Option("--train-frames", min=1, help="N, random frames of a video in training, one of each slice.")
-    ] = config.TRAIN_FRAMES,
+    train_frames: options.TrainFrames = config.TRAIN_FRAMES,
     views: options.Views = None,
     class_balance: Annotated[
         str, typer.Option("--class-balance", help="none, or balanced: rare classes weigh more.")
@@ -158,6 +156,8 @@ def train(
     check_place(folder)
     checkpoint = checkpoint_path(folder, data, head_fields, train_config, tuning)
     _tell_data(data, [view.name for view in training_views])
+    if (short := data.short(train_frames)) is not None:
+        warn(str(short))
     if preset == "paper" and tuning is None:
         say("preset paper: the frozen phase of section 5.1 only; the full recipe also trains the CNN from video frames")
     model, result = train_model(

@@ -34,6 +34,7 @@ class LabelSet:
     left_out : statements of the file that cannot be used, and why
     conflicts : statements that contradict earlier ones, where they were asked for
     duplicates : number of statements that repeat an earlier one
+    unnamed : videos that the file does not name, sorted
     kind, files : what was read; empty for folders
     """
 
@@ -43,6 +44,7 @@ class LabelSet:
     left_out: list[str] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
     duplicates: int = 0
+    unnamed: list[str] = field(default_factory=list)
     kind: str = ""
     files: list[Path] = field(default_factory=list)
 
@@ -167,7 +169,7 @@ def from_csv(path: str | Path, ids_to_keys: Mapping[str, str], columns: Mapping[
 
 def from_file(
     path: str | Path,
-    ids_to_keys: Mapping[str, str],
+    ids_to_keys: Mapping[str, str] | None,
     columns: Mapping[str, str] | None = None,
     *,
     alone: bool = False,
@@ -178,7 +180,7 @@ def from_file(
     Parameters
     ----------
     ids_to_keys : ids of the videos that there are, with their keys; a name that is no id is looked for by
-        :meth:`rratag.data.resolve.Names.nearest`
+        :meth:`rratag.data.resolve.Names.nearest`. None where no videos are known: every name then is a video's
     columns : our column names to those of a CSV
     alone : leave out the files of the other splits that lie beside it
     tell_conflicts : keep contradictions as lines instead of raising the first; the earlier statement then counts
@@ -204,8 +206,10 @@ def from_file(
 class _Joined:
     """Annotations, as they come, with the videos that they mean."""
 
-    def __init__(self, ids_to_keys: Mapping[str, str], *, tell_conflicts: bool = False) -> None:
-        self.keys, self.names, self.tell_conflicts = ids_to_keys, Names(ids_to_keys), tell_conflicts
+    def __init__(self, ids_to_keys: Mapping[str, str] | None, *, tell_conflicts: bool = False) -> None:
+        self.keys: Mapping[str, str] = ids_to_keys or {}
+        self.names = Names(self.keys)
+        self.are_known, self.tell_conflicts = ids_to_keys is not None, tell_conflicts
         self.found: dict[tuple[str, float | None, float | None], list[tuple[Instance, str, bool]]] = {}
         self.missing: dict[str, None] = {}
         self.waiting: list[tuple[Annotation, str]] = []
@@ -219,7 +223,10 @@ class _Joined:
             self.left_out.append(f"{one.where}: {one.left_out}")
             return
         for name, spellings, is_clip in _ways(one):
-            if (video := self.names.exact(spellings)) is not None:
+            video = self.names.exact(spellings)
+            if not self.are_known and not one.outside:
+                video = spellings[0]
+            if video is not None:
                 self._label(one, video, is_clip)
                 return
             if not exact and not one.outside and self.names.nearest(name):
@@ -237,7 +244,8 @@ class _Joined:
         ambiguous = self._settle()
         instances = [instance for several in self.found.values() for instance, _, _ in several]
         named = {instance.video for instance in instances}
-        instances += [Instance(video, key, None) for video, key in self.keys.items() if video not in named]
+        unnamed = sorted((video for video in self.keys if video not in named), key=os.fsencode)
+        instances += [Instance(video, self.keys[video], None) for video in unnamed]
         instances.sort(key=_order)
         return LabelSet(
             instances,
@@ -246,6 +254,7 @@ class _Joined:
             self.left_out,
             self.conflicts,
             self.duplicates,
+            unnamed,
             kind,
             files,
         )
@@ -269,7 +278,7 @@ class _Joined:
 
     def _label(self, one: Annotation, video: str, is_clip: bool) -> None:
         times = (None, None) if is_clip else (one.start_s, one.end_s)
-        instance = Instance(video, self.keys[video], one.label, one.group, one.split, *times)
+        instance = Instance(video, self.keys.get(video, ""), one.label, one.group, one.split, *times)
         there = self.found.setdefault((video, *times), [])
         for earlier, where, several in there:
             if earlier == instance:

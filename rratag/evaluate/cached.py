@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rratag.data.labels import LabelSet, from_csv, from_folders
+from rratag.data.labels import LabelSet, from_csv, from_file, from_folders, whole_videos
+from rratag.data.short import is_bounded
 from rratag.errors import LabelError, ModelError, UsageError
 from rratag.evaluate.bootstrap import group_names
 from rratag.evaluate.redundancy import Redundancy, applies_to, measure
@@ -31,6 +32,8 @@ from rratag.video.views import CROPS
 
 logger = logging.getLogger(__name__)
 
+TEST_ON = ("video", "instance")
+
 Progress = Callable[[Iterable[Receipt], int, str], Iterable[Receipt]]
 
 
@@ -44,6 +47,7 @@ def evaluate_model(
     columns: dict[str, str] | None = None,
     crops: str | None = None,
     crop_fusion: str = "mean",
+    test_on: str = "video",
     workers: int = 1,
     progress: Progress = lambda receipts, total, name: receipts,
 ) -> tuple[Evaluation, str, list[str]]:
@@ -58,6 +62,8 @@ def evaluate_model(
     labels : label file of `root`; by default the first folder below it is the tag
     crops : cached features of other views than the model's own
     crop_fusion : how several views a frame become one score; see `rratag.tag.predict`
+    test_on : "video" judges whole videos, by all their cached frames, against each label that the instances of the
+        video have; "instance" each labelled interval, by the cached frames inside it
     workers, progress : decode processes, and what the receipts pass through, where a model has its own backbone and
         its features are not cached yet
 
@@ -68,8 +74,10 @@ def evaluate_model(
     LabelError
         If there is no labelled video to judge, or two models were trained on different labels of a video.
     UsageError
-        If `crops` or `crop_fusion` is unknown, or `crop_fusion` would change nothing.
+        If `crops`, `crop_fusion` or `test_on` is unknown, or `crop_fusion` would change nothing.
     """
+    if test_on not in TEST_ON:
+        raise UsageError(f"unknown --test-on {test_on!r}; choose from {', '.join(TEST_ON)}")
     streams = load_streams([(folder, 1.0)] if isinstance(folder, Path) else folder)
     check_crop_fusion(crop_fusion, [stream.model for stream in streams])
     store = FeatureStore(cache)
@@ -77,6 +85,8 @@ def evaluate_model(
     known = [None if _extracts(stream.model, crops) else _stores(stream.model, store, crops) for stream in streams]
     found, judged = _labelled(streams, store, part, root, labels, columns)
     instances = [one for one in found.instances if one.label is not None]
+    if test_on == "video":
+        instances = _whole(instances)
     missing = found.missing
     if instances:
         stores = []
@@ -98,6 +108,17 @@ def evaluate_model(
     if len(streams) == 1 and crop_fusion == "mean" and applies_to(model.head):
         judgement = replace(judgement, redundancy=_redundancy(model, stores[0], instances, each[0]))
     return judgement, judged, missing
+
+
+def _whole(instances: Sequence[Instance]) -> list[Instance]:
+    """Whole videos instead of intervals, with a line if that makes a difference."""
+    found = whole_videos(instances)
+    if num_bounded := sum(map(is_bounded, instances)):
+        logger.warning(
+            "%d labelled intervals are judged as whole videos; --test-on instance judges each by its own frames",
+            num_bounded,
+        )
+    return found
 
 
 def _extracts(model: Model, crops: str | None) -> bool:
@@ -182,7 +203,13 @@ def _labelled(
     """Videos to judge, and what they are called."""
     if root is not None:
         ids_to_keys = find_listings(store, [root], streams[0].model.meaning.get("modality", RGB))[0].ids_to_keys()
-        found = LabelSet(from_folders(ids_to_keys)) if labels is None else from_csv(labels, ids_to_keys, columns)
+        found = (
+            LabelSet(from_folders(ids_to_keys))
+            if labels is None
+            else from_file(labels, ids_to_keys, columns, alone=True)
+        )
+        for line in found.doubts:
+            logger.warning(line)
         return found, str(root)
     names = [stream.name for stream in streams]
     found, part = _own_part(Path(names[0]), streams[0].model, store, part)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rratag.data.labels import from_csv, from_folders
+from rratag.data.labels import from_file, from_folders, whole_videos
 from rratag.errors import LabelError
 from rratag.evaluate.report import Evaluation, evaluate_scores, numbers
 from rratag.records import Instance
@@ -26,7 +26,8 @@ def evaluate_tags(path: Path, labels: Path | None = None, columns: dict[str, str
 
     Parameters
     ----------
-    labels : label file; by default the first folder of each video's id is the tag
+    labels : label file; by default the first folder of each video's id is the tag. What it says of an interval is said
+        of the whole video, of which the tags are; a video with several labels counts once for each
 
     Raises
     ------
@@ -38,8 +39,8 @@ def evaluate_tags(path: Path, labels: Path | None = None, columns: dict[str, str
         if row.rank is not None:
             rows[row.video].append(row)
     ids = {video: f"{number:032x}" for number, video in enumerate(rows)}
-    found = from_folders(ids) if labels is None else from_csv(labels, ids, columns).instances
-    instances = [one for one in found if one.label is not None]
+    found = from_folders(ids) if labels is None else from_file(labels, ids, columns, alone=True).instances
+    instances = whole_videos(one for one in found if one.label is not None)
     if not instances:
         raise LabelError(f"{path}: no tagged video has a label; give --labels FILE, or tag one folder per tag")
     class_names = sorted({row.label for video in rows.values() for row in video})

@@ -5,14 +5,15 @@ from __future__ import annotations
 import glob
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rratag.data.datasets import CachedDataset
 from rratag.data.frames import FrameDataset
 from rratag.data.label_file import labels_csv
-from rratag.data.labels import LabelSet, class_names, from_csv, from_folders, with_groups
+from rratag.data.labels import LabelSet, class_names, from_file, from_folders, with_groups
+from rratag.data.short import Short, short_instances, times_in
 from rratag.data.splits import PARTS, split
 from rratag.errors import CacheError, LabelError, UsageError
 from rratag.features.catalog import Catalog, Listing
@@ -66,6 +67,11 @@ class TrainingData:
         chosen = [one for one in self.instances if one.split == name]
         return CachedDataset(self.store, chosen, self.class_names, self.views if name == "train" else None)
 
+    def short(self, num_frames: int) -> Short | None:
+        """Labelled intervals of the train part that have fewer than `num_frames` cached frames; None without any."""
+        trained = (one for one in self.instances if one.split == "train")
+        return short_instances(trained, times_in(self.store), num_frames)
+
 
 def load_training_data(
     store: FeatureStore,
@@ -111,7 +117,7 @@ def load_training_data(
         divided.instances,
         class_names(divided.instances),
         labelled.missing,
-        [*lost, *divided.warnings],
+        [*lost, *labelled.doubts, *divided.warnings],
         _views(store, spec, views, divided.instances, extract_command(listings[0].root, recipe, views)),
         {video: listing.root / video for listing in listings for video in listing.ids_to_keys()},
     )
@@ -238,9 +244,9 @@ def label(ids_to_keys: dict[str, str], options: LabelOptions) -> LabelSet:
     if options.labels is None:
         labelled = LabelSet(from_folders(ids_to_keys))
     else:
-        labelled = from_csv(options.labels, ids_to_keys, options.columns or {})
+        labelled = from_file(options.labels, ids_to_keys, options.columns)
     if options.group_by is not None:
-        labelled = LabelSet(with_groups(labelled.instances, options.group_by), labelled.missing)
+        labelled = replace(labelled, instances=with_groups(labelled.instances, options.group_by))
     return labelled
 
 
