@@ -43,22 +43,19 @@ class Names:
 
         Notes
         -----
-        The kinds are: the same file name; the same without a video suffix; the same but for ``v_`` before it. The
-        folders of the one must be the last folders of the other: ``a/1.mp4`` never means ``b/1.mp4``, and a name
-        without a folder is found wherever it lies.
+        The kinds are: the same file name; the same without a video suffix; the same with ``v_`` before it, or without
+        it. The folders of the one must be the last folders of the other: ``a/1.mp4`` never means ``b/1.mp4``, and a
+        name without a folder is found wherever it lies.
         """
         parts = [part for part in posixpath.normpath(name.strip().replace("\\", "/")).split("/") if part]
         if not parts or not name.strip():
             return []
         *folders, base = parts
         stem = _stem(base)
-        other = stem.removeprefix(PREFIX) if stem.startswith(PREFIX) else PREFIX + stem
-        near = [one for one in self._by_stem.get(stem, ()) if _agree(folders, one)]
-        kinds = (
-            [one for one in near if posixpath.basename(one) == base],
-            near,
-            [one for one in self._by_stem.get(other, ()) if _agree(folders, one)],
-        )
+        # ids of YouTube may begin with "v_" themselves: their files are called "v_v_..."
+        stems = (stem, PREFIX + stem, *([stem[len(PREFIX) :]] if stem.startswith(PREFIX) else []))
+        near, *others = ([one for one in self._by_stem.get(each, ()) if _agree(folders, one)] for each in stems)
+        kinds = ([one for one in near if posixpath.basename(one) == base], near, *others)
         for kind in kinds:
             left = [one for one in kind if one not in taken]
             if left:

@@ -46,11 +46,15 @@ class Short:
     fps_most: float
 
     def __str__(self) -> str:
-        most = f", --fps {self.fps_most:g} at least {MOST:.0%} of them" if self.fps_most < self.fps_all else ""
-        return (
+        said = (
             f"{self.num_short} of {self.num_instances} instances have fewer than {self.num_frames} cached frames, so"
-            f" that training repeats some; extract --fps {self.fps_all:g} gives all instances that many{most}"
+            " that training repeats some"
         )
+        if self.fps_all:
+            said += f"; extract --fps {self.fps_all:g} gives all instances that many"
+        if self.fps_most < self.fps_all:
+            said += f", --fps {self.fps_most:g} at least {MOST:.0%} of them"
+        return said
 
 
 def short_instances(

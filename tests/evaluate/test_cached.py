@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rratag.errors import CacheError, LabelError, ModelError
+from rratag.errors import CacheError, LabelError, ModelError, UsageError
 from rratag.evaluate.cached import evaluate_model, predictions
 from rratag.features.spec import Spec
 from rratag.model import load_model, save_model
@@ -71,7 +71,9 @@ def test_wrong_labels_count_against_the_model(toy_cache: ToyCache, model_folder:
     assert (pair.label, pair.predicted, pair.count) == ("red", "blue", 1)
 
 
-def test_intervals_are_judged_by_their_own_frames(toy_cache: ToyCache, tmp_path: Path) -> None:
+def test_intervals_are_judged_by_their_own_frames(
+    toy_cache: ToyCache, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Each video is blue before second 2 and red from then on: seen whole, all look the same."""
     videos = [f"{number:02}.mp4" for number in range(30)]
     store = toy_cache.fill(videos)
@@ -89,7 +91,7 @@ def test_intervals_are_judged_by_their_own_frames(toy_cache: ToyCache, tmp_path:
     model, result = train_model(data, {"num_glimpses": 2}, CONFIG)
     metrics = metrics_of(data, model, result, CONFIG)
     save_run(tmp_path / "model", data, model, result, metrics)
-    found, _, missing = evaluate_model(tmp_path / "model", toy_cache.cache, part="validation")
+    found, _, missing = evaluate_model(tmp_path / "model", toy_cache.cache, part="validation", test_on="instance")
     assert found.num_videos == 20
     assert missing == []
     assert found.ensemble.top1 > 0.9
@@ -99,6 +101,12 @@ def test_intervals_are_judged_by_their_own_frames(toy_cache: ToyCache, tmp_path:
     instances = [Instance("00.mp4", toy_cache.key("00.mp4"), None, start_s=start, end_s=end) for start, end in bounds]
     times = [one.time_s.tolist() for one in predictions(model, [store], instances)]
     assert times == [[0.25, 1.25], [2.25, 3.25, 4.25], [0.25, 1.25, 2.25, 3.25, 4.25]]
+    caplog.clear()
+    whole, *_ = evaluate_model(tmp_path / "model", toy_cache.cache, part="validation")
+    assert (whole.num_videos, whole.ensemble.top1) == (20, 0.5)  # one of the two labels of each video comes first
+    assert "20 labelled intervals are judged as whole videos; --test-on instance" in caplog.text
+    with pytest.raises(UsageError, match="unknown --test-on 'clip'; choose from video, instance"):
+        evaluate_model(tmp_path / "model", toy_cache.cache, test_on="clip")
 
 
 def test_labelled_videos_that_are_gone_are_named(toy_cache: ToyCache, model_folder: Path) -> None:
