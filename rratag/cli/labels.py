@@ -61,6 +61,8 @@ def labels(
     names = parse_columns(columns) if columns else None
     ids = None if root is None else dict.fromkeys(files_below(root), "")
     found = from_file(file, ids, names, tell_conflicts=True)
+    if write is not None and any(write.resolve() == one.resolve() for one in found.files):
+        raise UsageError(f"{write}: is the label file itself; give --write another name")
     short = None if root is None else short_in_cache(found, root, options.absolute(cache), train_frames)
     summary = summarise(found, train_frames, short)
     if json:
@@ -69,6 +71,8 @@ def labels(
         _show(summary)
     if write is not None:
         _write(write, found)
+    if not summary.tags:
+        warn(f"{file}: no video is labelled")
     if summary.conflicts or not summary.tags:
         raise typer.Exit(EXIT_STOPPED)
 
@@ -77,8 +81,6 @@ def _write(path: Path, found: LabelSet) -> None:
     from rratag.data.label_file import labels_csv
     from rratag.files import write_atomically
 
-    if any(path.resolve() == one.resolve() for one in found.files):
-        raise UsageError(f"{path}: is the label file itself; give --write another name")
     if found.conflicts:
         warn(f"{path}: not written, since labels contradict each other")
         return

@@ -73,10 +73,9 @@ def short_instances(
         if one.label is None or not is_bounded(one):
             continue
         time_s, duration_s = times_of(one.key)
-        start = one.start_s or 0.0
-        end = duration_s if one.end_s is None else min(one.end_s, duration_s)
+        start, end = one.start_s or 0.0, math.inf if one.end_s is None else one.end_s
         counts.append(int(np.count_nonzero((time_s >= start) & (time_s < end))))
-        lengths.append(end - start)
+        lengths.append(min(end, duration_s) - start)
     num_short = sum(count < num_frames for count in counts)
     if not num_short:
         return None
