@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from rratag.data.labels import LabelSet
-from rratag.data.short import Short, is_bounded, short_instances, sufficient_fps, times_in
+from rratag.data.short import Short, is_bounded, short_instances, sufficient_fps
 from rratag.data.splits import PARTS
 from rratag.features.catalog import Catalog
-from rratag.features.plan import open_stores
-from rratag.features.store import FeatureStore, JoinedStores
 from rratag.video.discover import discover
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 OPEN = "open"
 """The part of labelled videos whose split the file leaves open."""
@@ -135,15 +138,26 @@ def files_below(root: Path) -> list[str]:
 def short_in_cache(found: LabelSet, root: Path, cache: Path, num_frames: int) -> Short | None:
     """Labelled intervals with too few cached frames, if `root` was extracted; videos that are not cached do not count.
 
+    By what the listing says of a video, without opening its file: its frames are taken to be spread evenly. `train`
+    counts by their real times.
+
     Raises
     ------
     CacheError
-        If the cached features cannot be read.
+        If a newer version of this program wrote the listing.
     """
     listing = Catalog(cache).find(root, "extract")
     if listing is None:
         return None
-    store = JoinedStores(open_stores(FeatureStore(cache), listing.spec))
-    keys = {video: key for video, key in listing.ids_to_keys().items() if store.has(key)}
-    cached = [replace(one, key=keys[one.video]) for one in found.instances if one.video in keys]
-    return short_instances(cached, times_in(store), num_frames)
+    spans = {
+        entry.id: (entry.receipt.frames_distinct, entry.receipt.duration_s)
+        for entry in listing.entries
+        if entry.key and entry.receipt.duration_s is not None and entry.receipt.frames_distinct
+    }
+
+    def times_of(video: str) -> tuple[NDArray[np.float64], float]:
+        count, duration_s = spans[video]
+        return (np.arange(count, dtype=np.float64) + 0.5) * (duration_s / count), duration_s
+
+    cached = (replace(one, key=one.video) for one in found.instances if one.video in spans)
+    return short_instances(cached, times_of, num_frames)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from rratag.features.catalog import Catalog
 from tests.conftest import CommandLine, ToyCache
 
 CSV = """video,label,start_s,end_s,split
@@ -146,9 +148,13 @@ def test_of_many_tags_the_largest_and_the_smallest_are_shown(cli: CommandLine, r
 
 
 def test_intervals_with_too_few_cached_frames_are_counted(cli: CommandLine, toy_cache: ToyCache) -> None:
-    """Frames are at 0.25, 1.25, ..., 4.25 s."""
+    """Frames are at 0.25, 1.25, ..., 4.25 s; `labels` takes them to be at 0.5, 1.5, ..., 4.5 s."""
     names = {f"v_{number}.mp4": number for number in range(6)}
     toy_cache.fill(list(names))
+    catalog = Catalog(toy_cache.cache)
+    listing = catalog.latest()
+    known = [replace(one, receipt=replace(one.receipt, duration_s=5.0)) for one in listing.entries]
+    catalog.write(replace(listing, entries=known))
     toy_cache.root.mkdir()
     for name in names:
         (toy_cache.root / name).touch()
@@ -157,7 +163,7 @@ def test_intervals_with_too_few_cached_frames_are_counted(cli: CommandLine, toy_
     ran = cli("labels", path, toy_cache.root, *options, "--train-frames", 3)
     said = "6 of 12 instances have fewer than 3 cached frames, so that training repeats some; extract --fps 2 gives all"
     assert ran.err.startswith(f"warning: {said}")
-    assert cli("labels", path, toy_cache.root, *options, "--train-frames", 2).err == ""
+    assert cli("labels", path, toy_cache.root, *options, "--train-frames", 1).err == ""
     ran = cli("train", *options, "--labels", path, "--epochs", 1, "--train-frames", 3, "--out", "m")
     assert ran.code == 0
     assert "warning: 5 of 10 instances have fewer than 3 cached frames" in ran.err  # those that train
