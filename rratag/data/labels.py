@@ -303,7 +303,14 @@ def _ways(one: Annotation) -> Iterable[tuple[str, tuple[str, ...], bool]]:
 def _order(instance: Instance) -> tuple[bytes, float, float, str]:
     start = -1.0 if instance.start_s is None else instance.start_s
     end = math.inf if instance.end_s is None else instance.end_s
-    return os.fsencode(instance.video), start, end, instance.label or ""
+    return _name_bytes(instance.video), start, end, instance.label or ""
+
+
+def _name_bytes(video: str) -> bytes:
+    try:
+        return os.fsencode(video)
+    except UnicodeEncodeError:  # a name in a file that no file can have
+        return video.encode("utf-8", "surrogatepass")
 
 
 def _contradiction(one: Annotation, here: Instance, there: Instance, where: str) -> LabelError:

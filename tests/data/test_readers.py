@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from rratag.data.labels import LabelSet, from_csv, from_file, whole_videos
 from rratag.data.readers import table
 from rratag.data.readers.opened import parts_beside, split_in_name
 from rratag.data.readers.table import READERS
-from rratag.errors import LabelError, UsageError
+from rratag.errors import LabelError, RratagError, UsageError
 from rratag.records import Instance
 
 Row = tuple[str, str | None, float | None, float | None, str]
@@ -145,6 +146,8 @@ def test_a_wrong_value_of_activitynet_has_its_way_and_place(
         ('{"database":\n {"a": {"duration": NaN}}}', r"a\.json:2:21: .*NaN is no number"),
         ('{"database":\n {"a": {"duration": 1e999}}}', r"a\.json:2:21: .*too large"),
         ('{"database":\n {"a": [[' + "[" * 40 + "]" * 40 + "]]}}", r"a\.json:\d+:\d+: .*levels deep"),
+        ('{"database":\n {"a": NaN, "b": }}', r"a\.json:2:18: not JSON"),
+        ('{"database":\n {"a": ' + "9" * 5000 + "}}", r"a\.json:2:8: .*too large"),
         ("[" * 100_000, r"a\.json:1:1: .*levels deep"),
         (b'{"database":\n {"\xe9": {}}}', r"a\.json:2:4: not UTF-8"),
         ('{"database": []}', r"a\.json:1:14: database: expected an object"),
@@ -226,7 +229,7 @@ def test_kinetics_without_a_column_of_splits_goes_by_the_name(tmp_path: Path) ->
         ("a,b,3,2,train", r"k\.csv:2:7: time_start 3 is not before time_end 2"),
         ("a,b,1,2,dev", r"k\.csv:2:9: unknown split 'dev'"),
         ("a,b,1,2", r"k\.csv:2: 4 cells, the header has 5"),
-        ("a,b,1,11,train\nc,b,1,11,train", r"k\.csv:3: video 'b\.mp4' has label 'c' here and 'a' on line 2"),
+        ("a,b,1,11,train\nc,b,1,11,train", r"k\.csv:3: video 'b\.mp4' has label 'c' here and 'a' on line 2 of k\.csv"),
     ],
 )
 def test_broken_kinetics(tmp_path: Path, row: str, message: str) -> None:
@@ -267,7 +270,10 @@ def test_youtube_lists_without_names_keep_the_numbers(tmp_path: Path) -> None:
         ('[["a", 0],\n ["b", -1]]', r"train_list\.json:2:8: 1/1: expected the number of a class, found -1"),
         ('[["a", 0],\n ["b", true]]', r"train_list\.json:2:8: 1/1: expected the number of a class, found True"),
         ('[["a", 0],\n ["b", 3]]', r"train_list\.json:2:8: 1/1: label2name\.json has no name for 3"),
-        ('[["a", 0], ["a", 1]]', r"train_list\.json:1:12: 1: video 'a\.mp4' has label 'y' here and 'x' on entry 0"),
+        (
+            '[["a", 0], ["a", 1]]',
+            r"train_list\.json:1:12: 1: video 'a\.mp4' has label 'y' here and 'x' on entry 0 of train",
+        ),
     ],
 )
 def test_broken_youtube_lists(tmp_path: Path, content: str, message: str) -> None:
@@ -586,3 +592,49 @@ def test_without_videos_every_name_is_one(tmp_path: Path) -> None:
     found = from_file(ucf(tmp_path), None)
     assert found.instances[0].video == "ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi"
     assert found.missing == found.unnamed == []
+    found = from_file(save(tmp_path / "l.csv", "video,label\nb\\ud800.mp4,x\na\\xff.mp4,y\n"), None)
+    assert [one.video for one in found.instances] == ["a\udcff.mp4", "b\ud800.mp4"]
+
+
+SHAPES: dict[str, str] = {
+    "net.json": json.dumps(ACTIVITYNET, indent=1),
+    "k_train.csv": KINETICS,
+    "train_list.json": '[["a", 0], ["b", 1], ["c", "2"]]',
+    "ss_train.json": json.dumps(SOMETHING, indent=1),
+    "trainlist01.txt": "A/v_A_g08_c01.avi 1\r\nB/v_B_g25_c07.avi 2\r\n",
+    "a_test_split1.txt": "x.avi 1 \ny.avi 2\nz.avi 0\n",
+    "list.txt": "cat/1.mp4 120 0\nmy dog/2 b.mp4 64 1\n",
+    "l.csv": "video,label,start_s,end_s,split,group,several\na.mp4,x,1,2,val,g,1\na.mp4,y,1,2,val,g,1\n",
+    "label2name.json": '{"0": "x", "1": "y", "2": "z"}',
+    "classInd.txt": "1 A\n2 B\n",
+    "classes.txt": "q\nr\n",
+}
+READ_BY = {"label2name.json": "train_list.json", "classInd.txt": "trainlist01.txt", "classes.txt": "list.txt"}
+JUNK = [*'",{}[]\n\r\0 1-:/;\t', "NaN", "null", "\\ud800", "9" * 5000, "..", "\ufeff", "é", "\u0661", "\udcff"]
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_damage_anywhere_is_one_line_or_labels_that_can_be_written(tmp_path: Path, name: str) -> None:
+    """Each file with a few random pieces put in or taken out: never another error than ours."""
+    rng = random.Random(name)
+    files = {"v_QOlSCBRmfWY.mp4", "a.mp4", "b.mkv", "A/v_A_g08_c01.avi", "x.avi", "cat/1.mp4", "whole000000.mp4"}
+    outcomes = set()
+    for other, content in SHAPES.items():
+        save(tmp_path / other, content)
+    for _ in range(60):
+        text = SHAPES[name]
+        for _ in range(rng.randint(1, 3)):
+            at = rng.randrange(len(text) + 1)
+            text = text[:at] + (rng.choice(JUNK) if rng.random() < 0.6 else "") + text[at + rng.choice([0, 1, 9]) :]
+        save(tmp_path / name, text.encode("utf-8", "surrogateescape"))
+        message = ""
+        try:
+            found = read(tmp_path / READ_BY.get(name, name), *files)
+        except RratagError as error:
+            message = str(error)
+        else:
+            again = from_csv(save(tmp_path / "out.csv", labels_csv(found.instances)), dict.fromkeys(files, "k"))
+            assert [row for row in rows(again) if row[1]] == [row for row in rows(found) if row[1]]
+        assert "\n" not in message
+        outcomes.add(bool(message))
+    assert outcomes == {True, False}

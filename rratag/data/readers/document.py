@@ -18,7 +18,7 @@ MAX_VALUES = 2**23
 """220,847 videos of Something-Something V2 make about two million."""
 
 _BLANK = " \t\n\r"
-_DECODER = json.JSONDecoder()
+_DECODER = json.JSONDecoder(parse_int=float)  # of any number of digits
 
 Key = str | int
 
@@ -82,13 +82,23 @@ def load(path: Path) -> Document:
     except UnicodeDecodeError as error:
         before = content[: error.start].decode("utf-8-sig", "replace")
         raise LabelError(f"{path}:{_line_column(before, len(before))}: not UTF-8; save it as UTF-8") from error
+    if sum(map(text.count, ",[{")) > MAX_VALUES:
+        raise LabelError(f"{path}: more than {MAX_VALUES:,} values; a label file has fewer")
     try:
         return Document(path, text, untrusted.parse_json(text, max_values=MAX_VALUES))
     except json.JSONDecodeError as error:
-        raise LabelError(f"{path}:{error.lineno}:{error.colno}: not JSON ({error.msg})") from error
+        raise _no_json(path, error) from error
     except ValueError as error:
-        place = _line_column(text, _fault(text))
-        raise LabelError(f"{path}:{place}: JSON that is not accepted: {error}") from error
+        refused = str(error)
+    try:
+        place = _fault(text)
+    except json.JSONDecodeError as error:  # further down than what is refused
+        raise _no_json(path, error) from error
+    raise LabelError(f"{path}:{_line_column(text, place)}: JSON that is not accepted: {refused}")
+
+
+def _no_json(path: Path, error: json.JSONDecodeError) -> LabelError:
+    return LabelError(f"{path}:{error.lineno}:{error.colno}: not JSON ({error.msg})")
 
 
 def _line_column(text: str, at: int) -> str:
@@ -107,20 +117,27 @@ def _find(text: str, keys: tuple[Key, ...]) -> int:
 
 
 def _fault(text: str) -> int:
-    """Where the innermost value that is refused begins; of an object that names a key twice, the second of them."""
+    """Where the innermost value that is refused begins; of an object that names a key twice, the second of them.
+
+    Raises
+    ------
+    json.JSONDecodeError
+        If `text` is no JSON at all.
+    """
     at, end = _skip(text, 0), len(text)
+    try:
+        _DECODER.decode(text)
+    except RecursionError:
+        return at
     while True:
         seen: set[Key] = set()
         inner = None
-        try:
-            for key, named, begins, ends in _members(text, at):
-                if key in seen:
-                    return named
-                seen.add(key)
-                if inner is None and not _is_accepted(text[begins:ends]):
-                    inner = begins, ends
-        except RecursionError:
-            return at
+        for key, named, begins, ends in _members(text, at):
+            if key in seen:
+                return named
+            seen.add(key)
+            if inner is None and not _is_accepted(text[begins:ends]):
+                inner = begins, ends
         if inner is None or inner == (at, end):
             return at
         at, end = inner

@@ -54,7 +54,7 @@ def _annotation(path: Path, row: Row) -> Annotation:
     return Annotation(
         name,
         row["label"].strip() or None,
-        f"line {line}",
+        f"line {line} of {path.name}",
         partial(_at, f"{path}:{line}"),  # of 600,000 rows the cells are not kept for an error
         start,
         end,

@@ -41,7 +41,8 @@ def read(file: LabelFile) -> Iterator[Annotation]:
             raise document.error(f"expected an object with id and template, found {shown(one)}", place)
         name = _id(document, one.get("id"), place)
         label = _label(document, one, place, names)
-        yield Annotation(name, label, f"entry {place}", partial(_at, document, place), split=split)
+        where = f"entry {place} of {file.path.name}"
+        yield Annotation(name, label, where, partial(_at, document, place), split=split)
 
 
 def _id(document: Document, value: Any, place: int) -> str:

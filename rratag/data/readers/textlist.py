@@ -17,8 +17,8 @@ from rratag.video.discover import VIDEO_SUFFIXES
 SAYS = "text list (path [frames] NUMBER; class names in classes.txt or label_map*.txt beside it)"
 NAMES_FILES = ("classes.txt", "label_map*.txt")
 
-_NUMBERS = re.compile(r"(?:\s+\d+)+$")
-_SUFFIX = re.compile(rf"(?i)({'|'.join(map(re.escape, sorted(VIDEO_SUFFIXES)))})\s+\d")
+_NUMBERS = re.compile(r"(?:\s+[0-9]{1,9})+$")
+_SUFFIX = re.compile(rf"(?i)({'|'.join(map(re.escape, sorted(VIDEO_SUFFIXES)))})\s+[0-9]")
 
 
 def recognise(file: LabelFile) -> bool:
@@ -51,12 +51,13 @@ def read(file: LabelFile) -> Iterator[Annotation]:
         if not count <= len(said) or count > 2 or not path or _SUFFIX.search(path):
             expected = ("path and class", "path, frames and class")[min(count, 2) - 1]
             raise LabelError(f"{place}: expected {expected}, as in the other lines, found {shown(line)}")
-        label = str(int(said[-1])) if len(said[-1]) < 10 else said[-1]
+        label = str(int(said[-1]))
         if names is not None:
             if label not in names:
                 raise LabelError(f"{place}: class {shown(label)} has no name in the file beside it")
             label = names[label]
-        yield Annotation(path, label, f"line {number}", partial(_at, place), split=split)
+        where = f"line {number} of {file.path.name}"
+        yield Annotation(path, label, where, partial(_at, place), split=split)
 
 
 def class_names(path: Path) -> dict[str, str] | None:
@@ -75,7 +76,7 @@ def class_names(path: Path) -> dict[str, str] | None:
     if not beside:
         return None
     lines = list(numbered_lines(beside[0]))
-    counted = all(re.match(r"\d+\s+\S", line) for _, line in lines)
+    counted = all(re.match(r"[0-9]{1,9}\s+\S", line) for _, line in lines)
     found: dict[str, str] = {}
     for place, (number, line) in enumerate(lines):
         key, name = (str(int(line.split()[0])), line.split(maxsplit=1)[1]) if counted else (str(place), line)

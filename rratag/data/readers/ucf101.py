@@ -16,7 +16,9 @@ from rratag.untrusted import shown
 SAYS = "UCF101 list (Class/v_Class_g01_c01.avi [NUMBER])"
 NAMES_FILE = "classInd.txt"
 
-_LINE = re.compile(r"(?P<path>(?:.*/)?(?P<stem>v_(?P<name>[^/]+)_g\d+)_c\d+(?:\.\w+)?)(?:\s+(?P<number>\d+))?")
+_LINE = re.compile(
+    r"(?P<path>(?:.*/)?(?P<stem>v_(?P<name>[^/]+)_g[0-9]+)_c[0-9]+(?:\.\w+)?)(?:\s+(?P<number>[0-9]{1,9}))?"
+)
 
 
 def recognise(file: LabelFile) -> bool:
@@ -50,7 +52,7 @@ def read(file: LabelFile) -> Iterator[Annotation]:
             raise LabelError(f"{place}: {found['number']} is {shown(said)} in {NAMES_FILE}, the folder {shown(label)}")
         group = found["stem"].removeprefix("v_")
         spellings = (found["path"], base)  # no two clips share a name, so that the folder need not be the same
-        where, at = f"line {number}", partial(_at, place)
+        where, at = f"line {number} of {file.path.name}", partial(_at, place)
         yield Annotation(base, label, where, at, split=split, group=group, spellings=spellings)
 
 
@@ -61,7 +63,7 @@ def _names(path: Path) -> dict[int, str] | None:
         return None
     found: dict[int, str] = {}
     for number, line in numbered_lines(beside):
-        said = re.fullmatch(r"(\d+)\s+(\S.*)", line)
+        said = re.fullmatch(r"([0-9]{1,9})\s+(\S.*)", line)
         if said is None or int(said[1]) in found:
             raise LabelError(f"{beside}:{number}: expected a new number and a class name, found {shown(line)}")
         found[int(said[1])] = said[2]

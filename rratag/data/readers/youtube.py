@@ -40,7 +40,7 @@ def read(file: LabelFile) -> Iterator[Annotation]:
             raise document.error("expected [id, number]", place)
         name = document.text_at(pair[0], place, 0)
         label = _label(document, pair[1], place, names)
-        yield Annotation(name, label, f"entry {place}", partial(_at, document, place), split=split)
+        yield Annotation(name, label, f"entry {place} of {file.path.name}", partial(_at, document, place), split=split)
 
 
 def _names(file: LabelFile) -> dict[str, str] | None:
@@ -55,7 +55,11 @@ def _names(file: LabelFile) -> dict[str, str] | None:
 
 def _label(document: Document, number: Any, place: int, names: dict[str, str] | None) -> str:
     written = str(number).strip()
-    if isinstance(number, bool) or not isinstance(number, (int, str)) or not written.isdecimal():
+    if (
+        isinstance(number, bool)
+        or not isinstance(number, (int, str))
+        or not (written.isascii() and written.isdecimal())
+    ):
         raise document.error(f"expected the number of a class, found {shown(number)}", place, 1)
     if names is None:
         return written
