@@ -3,67 +3,17 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rratag.data.label_file import labels_csv
-from rratag.data.labels import LabelSet, from_csv, from_file, whole_videos
-from rratag.data.readers import table
-from rratag.data.readers.opened import parts_beside, split_in_name
-from rratag.data.readers.table import READERS
-from rratag.errors import LabelError, RratagError, UsageError
+from rratag.data.labels import whole_videos
+from rratag.errors import LabelError
 from rratag.records import Instance
-
-Row = tuple[str, str | None, float | None, float | None, str]
-
-
-def save(path: Path, content: str | bytes | list[Any] | dict[str, Any]) -> Path:
-    path.parent.mkdir(exist_ok=True)
-    if isinstance(content, (list, dict)):
-        content = json.dumps(content)
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
-
-
-def rows(found: LabelSet) -> list[Row]:
-    return [(one.video, one.label, one.start_s, one.end_s, one.split) for one in found.instances]
-
-
-def read(path: Path, *ids: str, **options: Any) -> LabelSet:
-    return from_file(path, {video: f"key of {video}" for video in ids}, **options)
-
-
-def kind_of(path: Path) -> str:
-    return table.read(path).kind
-
+from tests.data.annotation_files import ACTIVITYNET, CLIPS, KINETICS, SOMETHING, read, rows, save, ucf
 
 # --- ActivityNet ---
-
-ACTIVITYNET: dict[str, Any] = {
-    "version": "VERSION 1.3",
-    "taxonomy": [{"parentName": "Root", "nodeName": "Surfing", "nodeId": 1, "parentId": 0}],
-    "database": {
-        "QOlSCBRmfWY": {
-            "duration": 82.73,
-            "subset": "training",
-            "resolution": "426x320",
-            "url": "https://www.youtube.com/watch?v=QOlSCBRmfWY",
-            "annotations": [
-                {"segment": [6.195294851794072, 40], "label": "Baton twirling"},
-                {"segment": [55.5, 70.25], "label": "Putting in contact lenses"},
-                {"segment": [6.195294851794072, 40], "label": "Surfing"},
-                {"segment": [6.195294851794072, 40], "label": "Surfing"},
-            ],
-        },
-        "v_v8IbzVjGr": {"subset": "validation", "annotations": [{"segment": [0, 3.5], "label": " Surfing "}]},
-        "blockedVid_": {"subset": "validation", "annotations": [{"segment": [0.0, 1.0], "label": "Surfing"}]},
-        "-estingVid0": {"subset": "testing", "annotations": []},
-        "reversed_id": {"subset": "training", "annotations": [{"segment": [9.5, 9.5], "label": "Surfing"}]},
-    },
-}
 
 
 def test_activitynet(tmp_path: Path) -> None:
@@ -168,23 +118,6 @@ def test_json_with_a_byte_order_mark_and_dos_line_ends(tmp_path: Path) -> None:
 
 
 # --- Kinetics ---
-
-KINETICS = (
-    "label,youtube_id,time_start,time_end,split,is_cc\n"
-    "testifying,---QUuC4vJs,84,94,train,0\n"
-    '"eating spaghetti, fast",--3ouPhoy2A,20,30,train,0\n'
-    "massaging person's head,_ab-cdEFgh1,000005,000015,val,1\n"
-    "testifying,whole000000,12,22,train,0\n"
-    "abseiling,whole000000,300,310,train,0\n"
-    "abseiling,gone0000000,3,13,train,0\n"
-)
-CLIPS = (
-    "testifying/---QUuC4vJs_000084_000094.mp4",
-    "eating_spaghetti/--3ouPhoy2A_000020_000030.mp4",
-    "_ab-cdEFgh1_000005_000015.webm",
-    "raw/whole000000.mkv",
-    "gone0000000_000004_000014.mp4",
-)
 
 
 @pytest.mark.parametrize("content", [KINETICS, KINETICS.replace("\n", "\r\n"), "\ufeff" + KINETICS])
@@ -292,16 +225,6 @@ def test_broken_names_are_told_of_their_own_file(tmp_path: Path) -> None:
 
 # --- Something-Something ---
 
-SOMETHING = [
-    {
-        "id": "78687",
-        "label": "holding potato next to vicks vaporub bottle",
-        "template": "Holding [something] next to [something]",
-        "placeholders": ["potato", "vicks vaporub bottle"],
-    },
-    {"id": "42326", "label": "x", "template": "Showing that [something] is empty", "placeholders": ["bowl"]},
-]
-
 
 def test_something_something(tmp_path: Path) -> None:
     path = save(tmp_path / "something-something-v2-train.json", SOMETHING)
@@ -340,16 +263,6 @@ def test_something_something_needs_templates(tmp_path: Path) -> None:
 
 
 # --- UCF101 and HMDB51 ---
-
-
-def ucf(folder: Path) -> Path:
-    save(folder / "classInd.txt", "1 ApplyEyeMakeup\r\n37 HandstandPushups\r\n")
-    save(folder / "testlist01.txt", "ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi\r\n")
-    save(folder / "trainlist02.txt", "ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi 1\r\n")
-    return save(
-        folder / "trainlist01.txt",
-        "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1\r\nHandstandPushups/v_HandStandPushups_g25_c07.avi 37\r\n",
-    )
 
 
 @pytest.mark.parametrize("where", ["{}/", "UCF-101/{}/", "", "elsewhere/"])
@@ -472,169 +385,3 @@ def test_two_files_of_class_names_are_refused(tmp_path: Path) -> None:
     save(tmp_path / "classes.txt", "0 a\n0 b\n")
     with pytest.raises(LabelError, match=r"classes\.txt:2: expected a class name"):
         read(save(tmp_path / "list.txt", "a.mp4 0\n"))
-
-
-# --- all kinds ---
-
-
-@pytest.mark.parametrize(
-    ("content", "found"),
-    [
-        ("", "it is empty"),
-        (" \n\n", "it is empty"),
-        ("{}", "it is other JSON"),
-        ("[]", "it is other JSON"),
-        ('{"0": "house wren"}', "it is other JSON"),
-        ("name,tag\na,b\n", r"the first line has the columns name, tag \(--columns video=\.\.\."),
-        ("1 ApplyEyeMakeup\n2 Archery\n", "it begins with '1 ApplyEyeMakeup'"),
-        ("x" * 100_000, r"it begins with 'x{60}'\.\.\."),
-    ],
-)
-def test_what_is_not_recognised_names_the_kinds(tmp_path: Path, content: str, found: str) -> None:
-    with pytest.raises(LabelError, match=rf"f\.txt: not a label file of a known kind, {found}") as caught:
-        read(save(tmp_path / "f.txt", content))
-    assert all(reader.says in str(caught.value) for reader in READERS.values())
-    assert "\n" not in str(caught.value)
-
-
-def test_a_csv_without_a_column_is_told_as_ever(tmp_path: Path) -> None:
-    with pytest.raises(
-        LabelError, match=r"l\.csv:1: no column 'label'; columns present: video, tag; .*--columns label="
-    ):
-        read(save(tmp_path / "l.csv", "video,tag\na,b\n"))
-    path = save(tmp_path / "l.csv", "youtube_id,label,time_start,time_end\na,b,1,2\n")
-    assert kind_of(path) == "kinetics"
-    assert table.read(path, {"video": "youtube_id"}).kind == "csv"
-    with pytest.raises(UsageError, match="no such label file"):
-        read(tmp_path / "none.json")
-    with pytest.raises(LabelError, match="cannot be read"):
-        read(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("name", "split", "beside"),
-    [
-        ("trainlist01.txt", "train", ["testlist01.txt", "vallist01.txt"]),
-        ("test_list.json", "test", ["train_list.json"]),
-        ("kinetics400_val.csv", "validation", ["kinetics400_train.csv"]),
-        ("Training.csv", "train", []),
-        ("trains.csv", "", []),
-        ("train_val.csv", "", []),
-        ("latest.csv", "", []),
-        ("labels.csv", "", []),
-    ],
-)
-def test_parts_of_a_set_differ_in_the_split_alone(tmp_path: Path, name: str, split: str, beside: list[str]) -> None:
-    for one in [name, *beside, "trainlist02.txt", "test_list2.json", "kinetics600_train.csv"]:
-        save(tmp_path / one, "")
-    assert split_in_name(tmp_path / name) == split
-    assert [path.name for path in parts_beside(tmp_path / name)] == beside
-
-
-def test_a_file_of_another_kind_beside_is_not_read(tmp_path: Path) -> None:
-    save(tmp_path / "test.csv", "id;template\n")
-    path = save(tmp_path / "train.csv", "label,youtube_id,time_start,time_end,split\n")
-    assert read(path).files == [path]
-
-
-# --- names and videos ---
-
-
-def test_a_name_that_is_an_id_comes_before_one_that_is_like_it(tmp_path: Path) -> None:
-    """``1.mp4`` has gone; that of another folder, which has a row of its own, does not take its place."""
-    path = save(tmp_path / "l.csv", "video,label\n1.mp4,cat\na/1.mp4,dog\n")
-    found = read(path, "a/1.mp4")
-    assert rows(found) == [("a/1.mp4", "dog", None, None, "")]
-    assert found.missing == ["1.mp4"]
-
-
-def test_ambiguous_names_label_nothing_and_are_told(tmp_path: Path) -> None:
-    found = read(save(tmp_path / "l.csv", "video,label\nx,cat\ny,dog\n"), "a/x.mp4", "b/x.mp4", "a/y.mp4")
-    assert [(one.video, one.label) for one in found.instances] == [
-        ("a/x.mp4", None),
-        ("a/y.mp4", "dog"),
-        ("b/x.mp4", None),
-    ]
-    assert found.ambiguous == ["x: a/x.mp4 or b/x.mp4"]
-    found = read(save(tmp_path / "list.txt", "a/1 3\nb/1 4\n"), "1.mp4")
-    assert [one.label for one in found.instances] == [None]
-    assert found.ambiguous == ["1.mp4: a/1 or b/1"]
-    assert found.doubts == ["1 names of the label file are ambiguous and not used, e.g. 1.mp4: a/1 or b/1"]
-
-
-def test_contradictions_can_be_told_together(tmp_path: Path) -> None:
-    path = save(tmp_path / "l.csv", "video,label,split\na,x,\na,y,\na,x,train\nb,x,\n\nb,x,\n")
-    found = read(path, "a.mp4", "b.mp4", tell_conflicts=True)
-    assert [(one.video, one.label) for one in found.instances] == [("a.mp4", "x"), ("b.mp4", "x")]
-    assert found.duplicates == 1
-    assert found.conflicts == [
-        f"{path}:3:3: video 'a.mp4' has label 'y' here and 'x' on line 2; keep one of the two",
-        f"{path}:4:5: video 'a.mp4' has split 'train' here and '' on line 2; keep one of the two",
-    ]
-
-
-def test_several_labels_of_a_video_are_meant_where_the_file_says_so(tmp_path: Path) -> None:
-    text = "video,label,several\na.mp4,x,1\na.mp4,y,yes\na.mp4,y,1\nb.mp4,x,\n"
-    path = save(tmp_path / "l.csv", text)
-    found = read(path, "a.mp4", "b.mp4")
-    assert [(one.video, one.label) for one in found.instances] == [("a.mp4", "x"), ("a.mp4", "y"), ("b.mp4", "x")]
-    again = save(tmp_path / "again.csv", labels_csv(found.instances))
-    assert from_csv(again, {"a.mp4": "key of a.mp4", "b.mp4": "key of b.mp4"}).instances == found.instances
-    for wrong, message in (("y,\n", r":3:7: video .* has label 'y' here and 'x'"), ("y,maybe\n", r":3:9: several is")):
-        with pytest.raises(LabelError, match=message):
-            read(save(path, f"video,label,several\na.mp4,x,1\na.mp4,{wrong}"), "a.mp4")
-
-
-def test_without_videos_every_name_is_one(tmp_path: Path) -> None:
-    found = from_file(save(tmp_path / "k.csv", KINETICS), None)
-    assert [one.video for one in found.instances][:2] == ["---QUuC4vJs_000084_000094", "--3ouPhoy2A_000020_000030"]
-    assert {one.start_s for one in found.instances} == {None}
-    found = from_file(ucf(tmp_path), None)
-    assert found.instances[0].video == "ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi"
-    assert found.missing == found.unnamed == []
-    found = from_file(save(tmp_path / "l.csv", "video,label\nb\\ud800.mp4,x\na\\xff.mp4,y\n"), None)
-    assert [one.video for one in found.instances] == ["a\udcff.mp4", "b\ud800.mp4"]
-
-
-SHAPES: dict[str, str] = {
-    "net.json": json.dumps(ACTIVITYNET, indent=1),
-    "k_train.csv": KINETICS,
-    "train_list.json": '[["a", 0], ["b", 1], ["c", "2"]]',
-    "ss_train.json": json.dumps(SOMETHING, indent=1),
-    "trainlist01.txt": "A/v_A_g08_c01.avi 1\r\nB/v_B_g25_c07.avi 2\r\n",
-    "a_test_split1.txt": "x.avi 1 \ny.avi 2\nz.avi 0\n",
-    "list.txt": "cat/1.mp4 120 0\nmy dog/2 b.mp4 64 1\n",
-    "l.csv": "video,label,start_s,end_s,split,group,several\na.mp4,x,1,2,val,g,1\na.mp4,y,1,2,val,g,1\n",
-    "label2name.json": '{"0": "x", "1": "y", "2": "z"}',
-    "classInd.txt": "1 A\n2 B\n",
-    "classes.txt": "q\nr\n",
-}
-READ_BY = {"label2name.json": "train_list.json", "classInd.txt": "trainlist01.txt", "classes.txt": "list.txt"}
-JUNK = [*'",{}[]\n\r\0 1-:/;\t', "NaN", "null", "\\ud800", "9" * 5000, "..", "\ufeff", "é", "\u0661", "\udcff"]
-
-
-@pytest.mark.parametrize("name", SHAPES)
-def test_damage_anywhere_is_one_line_or_labels_that_can_be_written(tmp_path: Path, name: str) -> None:
-    """Each file with a few random pieces put in or taken out: never another error than ours."""
-    rng = random.Random(name)
-    files = {"v_QOlSCBRmfWY.mp4", "a.mp4", "b.mkv", "A/v_A_g08_c01.avi", "x.avi", "cat/1.mp4", "whole000000.mp4"}
-    outcomes = set()
-    for other, content in SHAPES.items():
-        save(tmp_path / other, content)
-    for _ in range(60):
-        text = SHAPES[name]
-        for _ in range(rng.randint(1, 3)):
-            at = rng.randrange(len(text) + 1)
-            text = text[:at] + (rng.choice(JUNK) if rng.random() < 0.6 else "") + text[at + rng.choice([0, 1, 9]) :]
-        save(tmp_path / name, text.encode("utf-8", "surrogateescape"))
-        message = ""
-        try:
-            found = read(tmp_path / READ_BY.get(name, name), *files)
-        except RratagError as error:
-            message = str(error)
-        else:
-            again = from_csv(save(tmp_path / "out.csv", labels_csv(found.instances)), dict.fromkeys(files, "k"))
-            assert [row for row in rows(again) if row[1]] == [row for row in rows(found) if row[1]]
-        assert "\n" not in message
-        outcomes.add(bool(message))
-    assert outcomes == {True, False}
