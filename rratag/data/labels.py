@@ -262,7 +262,7 @@ class _Joined:
     def _settle(self) -> list[str]:
         """Label by the names that are no ids, and say which of them are ambiguous."""
         taken = {video for video, _, _ in self.found}
-        meant = {name: self.names.nearest(name, taken) for _, name in self.waiting}
+        meant = {name: self.names.nearest(name, taken) for name in dict.fromkeys(name for _, name in self.waiting)}
         wanted: dict[str, list[str]] = defaultdict(list)
         for name, videos in meant.items():
             if len(videos) == 1:

@@ -76,5 +76,7 @@ def _stem(base: str) -> str:
 
 
 def _agree(folders: list[str], video: str) -> bool:
+    if not folders:
+        return True
     theirs = video.split("/")[:-1]
     return all(ours == one for ours, one in zip(reversed(folders), reversed(theirs), strict=False))
