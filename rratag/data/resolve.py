@@ -54,12 +54,10 @@ class Names:
         stem = _stem(base)
         # ids of YouTube may begin with "v_" themselves: their files are called "v_v_..."
         stems = (stem, PREFIX + stem, *([stem[len(PREFIX) :]] if stem.startswith(PREFIX) else []))
-        near, *others = ([one for one in self._by_stem.get(each, ()) if _agree(folders, one)] for each in stems)
-        kinds = ([one for one in near if posixpath.basename(one) == base], near, *others)
-        for kind in kinds:
-            left = [one for one in kind if one not in taken]
-            if left:
-                return left
+        for each in stems:
+            near = [one for one in self._by_stem.get(each, ()) if one not in taken and _agree(folders, one)]
+            if near:
+                return [one for one in near if posixpath.basename(one) == base] or near
         return []
 
     @cached_property
