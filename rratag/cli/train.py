@@ -224,6 +224,8 @@ def tell_features(data: TrainingData) -> None:
 
 def _tell_data(data: TrainingData, views: list[str]) -> None:
     tell_features(data)
+    if len(data.label_files) > 1:
+        say(f"labels of {', '.join(map(str, data.label_files))}")
     counts = {part: sum(one.split == part for one in data.instances) for part in ("train", "validation", "test")}
     unlabelled = sum(one.label is None for one in data.instances)
     parts = ", ".join(f"{count} {part}" for part, count in counts.items() if count)

@@ -48,7 +48,8 @@ class TrainingData:
     """Labelled, divided videos and where their features are.
 
     `missing` names videos of the label file that the cache does not hold; `warnings` are lines for the user; `views`
-    are the training views to draw from, by name; `sources` says where each video lay when it was extracted.
+    are the training views to draw from, by name; `sources` says where each video lay when it was extracted;
+    `label_files` are the label file and the other parts of its set.
     """
 
     store: JoinedStores
@@ -61,6 +62,7 @@ class TrainingData:
     warnings: list[str]
     views: dict[str, JoinedStores] = field(default_factory=dict)
     sources: dict[str, Path] = field(default_factory=dict)
+    label_files: list[Path] = field(default_factory=list)
 
     def part(self, name: str) -> CachedDataset:
         """The videos of one part ("train", "validation", "test"); training views belong to the first alone."""
@@ -120,6 +122,7 @@ def load_training_data(
         [*lost, *labelled.doubts, *divided.warnings],
         _views(store, spec, views, divided.instances, extract_command(listings[0].root, recipe, views)),
         {video: listing.root / video for listing in listings for video in listing.ids_to_keys()},
+        labelled.files,
     )
 
 

@@ -195,3 +195,17 @@ def test_annotations_train_a_model_that_is_judged_on_whole_videos(cli: CommandLi
 
 def test_extract_knows_no_label_file(cli: CommandLine) -> None:
     assert "--labels" not in cli("extract", "--help").out
+
+
+def test_train_says_which_files_of_a_set_it_reads(cli: CommandLine, toy_cache: ToyCache) -> None:
+    toy_cache.fill([f"{name}/{name}{number}.mp4" for name in ("blue", "red") for number in range(4)])
+    for part, numbers in (("train", range(3)), ("test", range(3, 4))):
+        pairs = [[f"{name}{number}", place] for place, name in enumerate(("blue", "red")) for number in numbers]
+        Path(f"{part}_list.json").write_text(json.dumps(pairs))
+    Path("label2name.json").write_text('{"0": "Blue Jay", "1": "Red Kite"}')
+    options = ("train", "--cache", toy_cache.cache, "--epochs", 1, "--out", "m", "--validation-split", 0)
+    ran = cli(*options, "--labels", "train_list.json")
+    assert ran.code == 0
+    assert "labels of train_list.json, test_list.json\n2 tags; 6 train, 2 test\n" in ran.err
+    judged = cli("evaluate", "--cache", toy_cache.cache, "--model", "m", "--json")
+    assert (judged.json["num_videos"], judged.json["judged"]) == (2, "test part of m")
