@@ -174,6 +174,7 @@ def from_file(
     *,
     alone: bool = False,
     tell_conflicts: bool = False,
+    keep_missing: bool = False,
 ) -> LabelSet:
     """Read a label file of any kind: see :mod:`rratag.data.readers.table`.
 
@@ -184,6 +185,7 @@ def from_file(
     columns : our column names to those of a CSV
     alone : leave out the files of the other splits that lie beside it
     tell_conflicts : keep contradictions as lines instead of raising the first; the earlier statement then counts
+    keep_missing : label videos that are not there too, under their names in the file: a test counts them as well
 
     Returns
     -------
@@ -197,7 +199,7 @@ def from_file(
         contradiction in files that allow them (ActivityNet, the column ``several`` of a CSV).
     """
     found = table.read(Path(path), columns, alone=alone)
-    joined = _Joined(ids_to_keys, tell_conflicts=tell_conflicts)
+    joined = _Joined(ids_to_keys, tell_conflicts=tell_conflicts, keep_missing=keep_missing)
     for one in found.annotations:
         joined.add(one)
     return joined.result(found.kind, found.files)
@@ -206,10 +208,13 @@ def from_file(
 class _Joined:
     """Annotations, as they come, with the videos that they mean."""
 
-    def __init__(self, ids_to_keys: Mapping[str, str] | None, *, tell_conflicts: bool = False) -> None:
+    def __init__(
+        self, ids_to_keys: Mapping[str, str] | None, *, tell_conflicts: bool = False, keep_missing: bool = False
+    ) -> None:
         self.keys: Mapping[str, str] = ids_to_keys or {}
         self.names = Names(self.keys)
-        self.are_known, self.tell_conflicts = ids_to_keys is not None, tell_conflicts
+        self.are_known, self.keep_missing = ids_to_keys is not None, keep_missing or ids_to_keys is None
+        self.tell_conflicts = tell_conflicts
         self.found: dict[tuple[str, float | None, float | None], list[tuple[Instance, str, bool]]] = {}
         self.missing: dict[str, None] = {}
         self.waiting: list[tuple[Annotation, str]] = []
@@ -223,10 +228,7 @@ class _Joined:
             self.left_out.append(f"{one.where}: {one.left_out}")
             return
         for name, spellings, is_clip in _ways(one):
-            video = self.names.exact(spellings)
-            if not self.are_known and not one.outside:
-                video = spellings[0]
-            if video is not None:
+            if (video := self.names.exact(spellings)) is not None:
                 self._label(one, video, is_clip)
                 return
             if not exact and not one.outside and self.names.nearest(name):
@@ -237,7 +239,14 @@ class _Joined:
             raise one.error(
                 "video", f"{shown(one.name)} is not below the root; videos are named relative to the extracted folder"
             )
-        self.missing[one.clip or one.name] = None
+        self._miss(one)
+
+    def _miss(self, one: Annotation) -> None:
+        if self.are_known:
+            self.missing[one.clip or one.name] = None
+        if self.keep_missing:
+            _, spellings, is_clip = next(iter(_ways(one)))
+            self._label(one, spellings[0], is_clip)
 
     def result(self, kind: str, files: list[Path]) -> LabelSet:
         """All instances, with the videos that no annotation is about."""
@@ -270,7 +279,7 @@ class _Joined:
         for one, name in self.waiting:
             videos = meant[name]
             if not videos:
-                self.missing[name] = None
+                self._miss(one)
             elif len(videos) == 1 and len(wanted[videos[0]]) == 1:
                 self._label(one, videos[0], name == one.clip)
         several = [f"{name}: {' or '.join(videos[:3])}" for name, videos in meant.items() if len(videos) > 1]

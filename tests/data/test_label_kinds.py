@@ -143,6 +143,20 @@ def test_without_videos_every_name_is_one(tmp_path: Path) -> None:
     assert [one.video for one in found.instances] == ["a\udcff.mp4", "b\ud800.mp4"]
 
 
+def test_videos_that_are_not_there_keep_their_labels_where_asked(tmp_path: Path) -> None:
+    path = save(tmp_path / "net.json", ACTIVITYNET)
+    found = read(path, "v_QOlSCBRmfWY.mp4", keep_missing=True)
+    assert [(one.video, one.label, one.key) for one in found.instances if one.start_s == 0] == [
+        ("blockedVid_", "Surfing", ""),
+        ("v_v8IbzVjGr", "Surfing", ""),
+    ]
+    assert found.missing == ["v_v8IbzVjGr", "blockedVid_", "-estingVid0"]
+    path = save(tmp_path / "l.csv", "video,label\nx,cat\na/x.mp4,dog\n")  # the one that x is like is another's
+    found = read(path, "a/x.mp4", keep_missing=True)
+    assert [(one.video, one.label) for one in found.instances] == [("a/x.mp4", "dog"), ("x", "cat")]
+    assert found.missing == ["x"]
+
+
 SHAPES: dict[str, str] = {
     "net.json": json.dumps(ACTIVITYNET, indent=1),
     "k_train.csv": KINETICS,
