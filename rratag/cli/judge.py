@@ -89,10 +89,10 @@ def tell_official(found: Official, judged: str, *, json: bool, per_class: bool) 
     if per_class and found.per_class:
         lines([["tag", "videos", "AP"], *_precisions(found)])
     if found.num_without:
-        say(f"{found.num_without} videos of the ground truth have no prediction, which counts as wrong")
+        say(f"videos of the ground truth without a prediction, which counts as wrong: {found.num_without}")
     if found.num_outside:
-        as_what = "left out" if found.metrics == "youtube8m" else "wrong"
-        say(f"{found.num_outside} predicted videos are not in the ground truth: {as_what}")
+        as_what = "are left out" if found.metrics == "youtube8m" else "count as wrong, as in the script"
+        say(f"predicted videos that the ground truth does not have, which {as_what}: {found.num_outside}")
 
 
 def _precisions(found: Official) -> list[list[str]]:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RESAMPLES = 2000
-DRAWS, FEWER_DRAWS, MANY = 1000, 200, 10**6
-"""Resamples of an interval; fewer of them above a million scores (videos times classes)."""
+DRAWS, FEWER_DRAWS, MANY = 1000, 200, 500_000
+"""Resamples of an interval; fewer of them above half a million scores (videos times classes)."""
 
 
 def paired_gain(gains: Sequence[NDArray[np.float64]], groups: Sequence[Sequence[str]]) -> tuple[float, float, float]:

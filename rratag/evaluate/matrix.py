@@ -20,8 +20,10 @@ RIGHT, WRONG = "#0072B2", "#D55E00"
 """Of the palette of Okabe and Ito: videos on the diagonal, and off it."""
 LARGEST_CELL, SMALLEST_CELL, WANTED_SIDE = 32.0, 8.0, 640.0
 """Pixels: of a cell, and of the matrix where cells of these sizes allow it."""
-LONGEST = 32
-"""Letters of a label; the whole of it is shown where the mouse rests."""
+LONGEST, LONGEST_TITLE = 32, 120
+"""Letters of a label and a title; the whole of it is shown where the mouse rests."""
+PALEST = 0.3
+"""Of a cell with a single video among many, which must still be seen."""
 SMALLEST_NUMBER = 18.0
 """Cells of this size hold their count."""
 WIDTH_OF_LETTER = 0.62
@@ -57,7 +59,7 @@ def confusion_matrix_svg(title: str, matrix: NDArray[np.integer], class_names: S
     totals = matrix.sum(axis=1)
     parts = [
         f'<rect x="{_px(left)}" y="{_px(top)}" width="{_px(side)}" height="{_px(side)}" fill="#f4f4f4"/>',
-        _text(8, 22, title, "start", 15),
+        _text(8, 22, readable(title), "start", 15),
         _text(left + side / 2, 44, "first tag", "middle", 12),
         f'<text transform="translate(18 {_px(top + side / 2)}) rotate(-90)" text-anchor="middle">true tag</text>',
         f'<g class="names" font-size="{_px(font)}">',
@@ -76,7 +78,7 @@ def confusion_matrix_svg(title: str, matrix: NDArray[np.integer], class_names: S
         x, y = left + column * cell, top + row * cell
         parts.append(
             f'<rect x="{_px(x)}" y="{_px(y)}" width="{_px(cell)}" height="{_px(cell)}" '
-            f'fill="{_shade(RIGHT if row == column else WRONG, share)}">'
+            f'fill="{_shade(RIGHT if row == column else WRONG, share, PALEST)}">'
             f"<title>{escape(said)}: {number} of {int(totals[row])}</title></rect>"
         )
         if cell >= SMALLEST_NUMBER:
@@ -86,7 +88,8 @@ def confusion_matrix_svg(title: str, matrix: NDArray[np.integer], class_names: S
                 )
             )
     parts.append("</g>")
-    return _document(left + side + 16, top + side + 16, parts)
+    wide = 24 + WIDTH_OF_LETTER * 15 * min(LONGEST_TITLE, len(readable(title)))
+    return _document(max(wide, left + side + 16), top + side + 16, parts)
 
 
 def confidences_svg(runs: Sequence[tuple[str, Sequence[ClassFigures]]]) -> str:
@@ -112,7 +115,7 @@ def confidences_svg(runs: Sequence[tuple[str, Sequence[ClassFigures]]]) -> str:
     left = 16 + WIDTH_OF_LETTER * 12 * min(LONGEST, max(map(len, names)))
     wide, narrow, height, top = 170.0, 64.0, 24.0, 76.0
     block = 3 * wide + 3 * narrow + 24
-    parts = [_text(8, 22, "Mean scores over the videos of a class", "start", 15)]
+    parts = [_text(8, 22, "Mean scores over the videos of a tag, the smallest gaps first", "start", 15)]
     for number, (name, _) in enumerate(runs):
         x = left + 12 + number * block
         parts.append(_text(x, 44, readable(name), "start", 12))
@@ -163,9 +166,9 @@ def _box(x: float, y: float, width: float, height: float, fill: str, text: str, 
     )
 
 
-def _shade(colour: str, share: float) -> str:
-    """From white at 0 to the colour at 1, or above."""
-    strength = min(1.0, max(0.0, 0.08 + 0.92 * share))
+def _shade(colour: str, share: float, least: float = 0.05) -> str:
+    """From nearly white at 0, `least` of the colour, to the colour at 1, or above."""
+    strength = least + (1 - least) * min(1.0, max(0.0, share))
     levels = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
     return "#" + "".join(f"{round(255 + (level - 255) * strength):02x}" for level in levels)
 
@@ -181,7 +184,7 @@ def _text(x: float, y: float, text: str, anchor: str, size: float | None = None,
     font = "" if size is None else f' font-size="{size:g}"'
     return (
         f'<text x="{_px(x)}" y="{_px(y)}" text-anchor="{anchor}"{font} fill="{colour}">'
-        f"{_shortened(text, LONGEST if anchor == 'end' else 200)}</text>"
+        f"{_shortened(text, LONGEST if anchor == 'end' else LONGEST_TITLE)}</text>"
     )
 
 

@@ -132,8 +132,9 @@ def weighted_figures(
     seen = np.unique(labels)
     of_class = (labels[:, None] == seen).astype(np.float32)
     with np.errstate(invalid="ignore"):
-        right = (weights @ (of_class * (place == 0)[:, None])) / (weights @ of_class)  # NaN of a class without videos
-    figures["mean_per_class_accuracy"] = np.nanmean(right, axis=1, dtype=np.float64)
+        # NaN of a class without videos
+        right = (weights @ (of_class * (place == 0)[:, None])).astype(np.float64) / (weights @ of_class)
+    figures["mean_per_class_accuracy"] = np.nanmean(right, axis=1)
     videos = np.arange(len(labels))
     areas = [
         weighted_average_precision(

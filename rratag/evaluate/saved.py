@@ -157,9 +157,8 @@ def _renamed(one: Saved) -> Saved:
     if one.is_submission:
         return one
     submission.check_ids(one.pool.videos)
-    return replace(
-        one, pool=replace(one.pool, videos=[one.called(name) for name in one.pool.videos]), is_submission=True
-    )
+    videos = [submission.video_id(name) for name in one.pool.videos]
+    return replace(one, pool=replace(one.pool, videos=videos), is_submission=True)
 
 
 def _sorted(one: Saved) -> Saved:

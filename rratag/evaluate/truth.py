@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from rratag.data.cells import restore, unescape
 from rratag.data.labels import SPLITS, from_csv, from_folders
 from rratag.errors import LabelError, UsageError
 from rratag.evaluate.bootstrap import group_names
@@ -43,7 +44,7 @@ def read_truth(
     else:
         read = from_csv(labels, ids, columns)
         if read.missing:  # they have labels all the same
-            others = {name: f"{number:032x}" for number, name in enumerate(read.missing, start=len(ids))}
+            others = {unescape(restore(name)): f"{number:032x}" for number, name in enumerate(read.missing, len(ids))}
             read = from_csv(labels, ids | others, columns)
         found = read.instances
     labelled = [one for one in found if one.label is not None]
