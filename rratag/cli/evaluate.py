@@ -25,7 +25,7 @@ def evaluate(
     tags: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[FILE[:WEIGHT]]...",
+            metavar="TAGS[:WEIGHT]",
             help="Files that `predict` wrote, or in ActivityNet's form; several are fused. Without any, the model and"
             " the cache are used.",
             show_default=False,
@@ -33,7 +33,7 @@ def evaluate(
     ] = None,
     metrics: Annotated[
         str | None,
-        typer.Option("--metrics", help="Official figures of a FILE instead: activitynet, kinetics or youtube8m."),
+        typer.Option("--metrics", help="Official figures of TAGS instead: activitynet, kinetics or youtube8m."),
     ] = None,
     keep_top: Annotated[
         int | None,
@@ -50,8 +50,8 @@ def evaluate(
         str | None,
         typer.Option(
             "--on",
-            help="test, validation, train or all of the model's own split, or of that of --labels for a FILE."
-            "  [default: test, or validation without one; all of a FILE]",
+            help="test, validation, train or all of the model's own split, or for TAGS of that of --labels."
+            "  [default: test, or validation without one; all of TAGS]",
         ),
     ] = None,
     root: Annotated[
@@ -78,7 +78,7 @@ def evaluate(
 ) -> None:
     """Top-1/3/5, mean per-class accuracy, mAP, accuracy of every glimpse, both scores, and the most confused pairs.
 
-    Several --model, or several FILEs, are fused, and judged by themselves as well, on the videos that all of them have.
+    Several --model, or several TAGS, are fused, and judged by themselves as well, on the videos that all of them have.
     """
     set_verbosity(quiet=quiet)
     from rratag.data.labels import parse_columns
@@ -161,7 +161,7 @@ def _check_together(context: typer.Context, tags: list[str] | None, root: Path |
         if root is not None:
             options.refuse_unused(context, ("on",), "with --root all its labelled videos are judged")
         else:
-            because = "the model has its own labels; give a FILE of tags, or --root"
+            because = "the model has its own labels; give TAGS or --root"
             options.refuse_unused(context, ("labels", "columns"), because)
     if given["against"] is not None:
         options.refuse_unused(context, ("per_class",), "two runs are compared as a whole")
