@@ -88,7 +88,9 @@ def evaluate(
     folder = None if figures is None else judge.figures_folder(figures)
     missing: list[str] = []
     if tags:
-        saved, other = judge.read(tags, against, labels, names, on)
+        # folders divide no videos: what rratag.toml says of another command's split is no error then
+        part = on if labels is not None or options.is_given(context, "on") else None
+        saved, other = judge.read(tags, against, labels, names, part)
         if other is not None:
             _compare(saved, other, metrics, keep_top, folder, json=json)
             return
@@ -97,6 +99,8 @@ def evaluate(
             judge.tell_official(official, saved.together.name, json=json, per_class=per_class)
             return
         found, judged = saved.evaluation(), saved.together.name
+        if num_untagged := saved.num_untagged():
+            say(f"labelled videos without tags, which are not judged: {num_untagged}")
     else:
         from rratag.evaluate.cached import evaluate_model
 

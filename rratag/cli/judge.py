@@ -39,6 +39,10 @@ class Judgement:
 
         return evaluate_saved(self.together, self.each, self.truth)
 
+    def num_untagged(self) -> int:
+        """Labelled videos without predictions."""
+        return len({one.video for one in self.truth} - set(self.together.pool.videos))
+
     def official(self, metrics: str, keep_top: int | None) -> Official:
         """Those of a data set's script."""
         from rratag.evaluate.official import official

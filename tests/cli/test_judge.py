@@ -129,6 +129,23 @@ def test_what_cannot_be_judged_is_one_line(
     cli("evaluate", *arguments).says_one_line(code, words)
 
 
+def test_labelled_videos_without_tags_are_counted(files: Path, cli: CommandLine) -> None:
+    Path("some.csv").write_text("video,label\nblue/00.mp4,blue\nred/02.mp4,red\nnowhere.mp4,red\n")
+    ran = cli("evaluate", "a.csv", "--labels", "some.csv")
+    assert "a.csv: 2 videos" in ran.out
+    assert "labelled videos without tags, which are not judged: 1" in ran.err
+    # a split that the settings name for models is none of folders
+    Path("rratag.toml").write_text('[evaluate]\non = "test"\n')
+    assert cli("evaluate", "a.csv").code == 0
+
+
+def test_nothing_handed_in_is_all_wrong(files: Path, cli: CommandLine) -> None:
+    submit(Path("none.json"), {})
+    found = cli("evaluate", "none.json", "--labels", "labels.csv", "--metrics", "activitynet", "--json").json
+    assert {one["value"] for one in found["figures"].values()} == {0.0}
+    cli("evaluate", "none.json", "--labels", "labels.csv").says_one_line(1, "no tagged video has a label")
+
+
 def test_few_scores_say_so(files: Path, cli: CommandLine) -> None:
     write(Path("few.csv"), SCORES)
     assert "4 videos say little" in cli("evaluate", "few.csv").err
