@@ -56,40 +56,46 @@ def confusion_matrix_svg(title: str, matrix: NDArray[np.integer], class_names: S
     names = [readable(name) for name in class_names]
     margin = 28 + WIDTH_OF_LETTER * font * min(LONGEST, max(map(len, names)))
     side, left, top = cell * count, margin, 32 + margin
-    totals = matrix.sum(axis=1)
     parts = [
         f'<rect x="{_px(left)}" y="{_px(top)}" width="{_px(side)}" height="{_px(side)}" fill="#f4f4f4"/>',
         _text(8, 22, readable(title), "start", 15),
         _text(left + side / 2, 44, "first tag", "middle", 12),
         f'<text transform="translate(18 {_px(top + side / 2)}) rotate(-90)" text-anchor="middle">true tag</text>',
-        f'<g class="names" font-size="{_px(font)}">',
+        *_names(names, font, cell, left, top),
+        *_cells(matrix, names, cell, left, top),
     ]
-    for place, name in enumerate(names):
-        middle = (place + 0.5) * cell
-        parts.append(_text(left - 4, top + middle + font * 0.35, name, "end"))
-        parts.append(
-            f'<text transform="translate({_px(left + middle + font * 0.35)} {_px(top - 4)}) rotate(-90)">'
-            f"{_shortened(name)}</text>"
-        )
-    parts.append('</g><g class="cells">')
-    for row, column in np.argwhere(matrix):
-        share, number = matrix[row, column] / totals[row], int(matrix[row, column])
-        said = f"{names[row]} taken for {names[column]}" if row != column else f"{names[row]} right"
-        x, y = left + column * cell, top + row * cell
-        parts.append(
-            f'<rect x="{_px(x)}" y="{_px(y)}" width="{_px(cell)}" height="{_px(cell)}" '
-            f'fill="{_shade(RIGHT if row == column else WRONG, share, PALEST)}">'
-            f"<title>{escape(said)}: {number} of {int(totals[row])}</title></rect>"
-        )
-        if cell >= SMALLEST_NUMBER:
-            parts.append(
-                _text(
-                    x + cell / 2, y + cell / 2 + 4, str(number), "middle", 10, "#ffffff" if share > 0.6 else "#222222"
-                )
-            )
-    parts.append("</g>")
     wide = 24 + WIDTH_OF_LETTER * 15 * min(LONGEST_TITLE, len(readable(title)))
     return _document(max(wide, left + side + 16), top + side + 16, parts)
+
+
+def _names(names: Sequence[str], font: float, cell: float, left: float, top: float) -> list[str]:
+    """Labels of rows and columns of a matrix whose corner is at `left`, `top`."""
+    parts = [f'<g class="names" font-size="{_px(font)}">']
+    for place, name in enumerate(names):
+        baseline = (place + 0.5) * cell + font * 0.35
+        parts.append(_text(left - 4, top + baseline, name, "end"))
+        turned = f"translate({_px(left + baseline)} {_px(top - 4)}) rotate(-90)"
+        parts.append(f'<text transform="{turned}">{_shortened(name)}</text>')
+    return [*parts, "</g>"]
+
+
+def _cells(matrix: NDArray[np.integer], names: Sequence[str], cell: float, left: float, top: float) -> list[str]:
+    """Cells that hold videos, with their counts where there is room."""
+    totals = matrix.sum(axis=1)
+    parts = ['<g class="cells">']
+    for row, column in np.argwhere(matrix):
+        number, total = int(matrix[row, column]), int(totals[row])
+        said = f"{names[row]} taken for {names[column]}" if row != column else f"{names[row]} right"
+        x, y = left + column * cell, top + row * cell
+        fill = _shade(RIGHT if row == column else WRONG, number / total, PALEST)
+        parts.append(
+            f'<rect x="{_px(x)}" y="{_px(y)}" width="{_px(cell)}" height="{_px(cell)}" fill="{fill}">'
+            f"<title>{escape(said)}: {number} of {total}</title></rect>"
+        )
+        if cell >= SMALLEST_NUMBER:
+            colour = "#ffffff" if number > 0.6 * total else "#222222"
+            parts.append(_text(x + cell / 2, y + cell / 2 + 4, str(number), "middle", 10, colour))
+    return [*parts, "</g>"]
 
 
 def confidences_svg(runs: Sequence[tuple[str, Sequence[ClassFigures]]]) -> str:

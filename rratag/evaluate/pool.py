@@ -97,7 +97,7 @@ def judge(pool: Pool, truth: Mapping[str, Iterable[str]]) -> Judged:
     _, first = np.unique(pair[order], return_index=True)
     right = np.zeros(len(order), bool)
     right[order[first]] = True
-    right &= (video < len(truth)) & np.isin(pair, true_video * len(labels) + true_label)
+    right &= np.isin(pair, true_video * len(labels) + true_label)
     threshold = 2 * np.unique(pool.score, return_inverse=True)[1]
     same = (pair[order][1:] == pair[order][:-1]) & (ranked[1:] == ranked[:-1])
     threshold[order[1:]] -= same & (pool.score[order][1:] == pool.score[order][:-1])
