@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rratag import config
-from rratag.cli import options
+from rratag.cli import judge, options
 from rratag.cli.console import lines, out, printable, say, set_verbosity, track, warn
 from rratag.errors import UsageError
 
@@ -23,12 +23,25 @@ PARTS = ("test", "validation", "train", "all")
 def evaluate(
     context: typer.Context,
     tags: Annotated[
-        Path | None,
+        list[str] | None,
         typer.Argument(
-            metavar="[TAGS]",
-            help="A file that `predict` wrote; without it the model and the cache are used.",
+            metavar="TAGS[:WEIGHT]",
+            help="Files that `predict` wrote, or in ActivityNet's form; several are fused. Without any, the model and"
+            " the cache are used.",
             show_default=False,
         ),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option("--metrics", help="Official figures of TAGS instead: activitynet, kinetics or youtube8m."),
+    ] = None,
+    keep_top: Annotated[
+        int | None,
+        typer.Option("--keep-top", min=1, help="With --metrics: this many predictions of each video count, not all."),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", metavar="FILE", help="Compare with this file of predictions, video by video."),
     ] = None,
     labels: options.Labels = None,
     columns: options.Columns = None,
@@ -37,7 +50,8 @@ def evaluate(
         str | None,
         typer.Option(
             "--on",
-            help="test, validation, train or all of the model's own split.  [default: test, or validation without one]",
+            help="test, validation, train or all of the model's own split, or for TAGS of that of --labels."
+            "  [default: test, or validation without one; all of TAGS]",
         ),
     ] = None,
     root: Annotated[
@@ -52,26 +66,42 @@ def evaluate(
     ] = None,
     crop_fusion: options.CropFusion = "mean",
     test_on: options.TestOn = "video",
+    per_class: Annotated[bool, typer.Option("--per-class", help="A line for each tag.")] = False,
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            "--figures", metavar="FOLDER", help="Draw the confusion matrix and the scores of close tags (SVG)."
+        ),
+    ] = None,
     cache: options.Cache = config.CACHE_DIR,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Top-1/3/5, mean per-class accuracy, mAP, accuracy of every glimpse, both scores, and the most confused pairs.
 
-    Several --model are fused, and judged by themselves as well, on the videos that all of them have.
+    Several --model, or several TAGS, are fused, and judged by themselves as well, on the videos that all of them have.
     """
     set_verbosity(quiet=quiet)
     from rratag.data.labels import parse_columns
 
-    if on is not None and on not in PARTS:
-        raise UsageError(f"unknown --on {on!r}; choose from {', '.join(PARTS)}")
     names = parse_columns(columns) if columns else {}
     _check_together(context, tags, root, labels)
+    folder = None if figures is None else judge.figures_folder(figures)
     missing: list[str] = []
-    if tags is not None:
-        from rratag.evaluate.saved import evaluate_tags
-
-        found, judged = evaluate_tags(tags, labels, names), str(tags)
+    if tags:
+        # folders divide no videos: what rratag.toml says of another command's split is no error then
+        part = on if labels is not None or options.is_given(context, "on") else None
+        saved, other = judge.read(tags, against, labels, names, part)
+        if other is not None:
+            _compare(saved, other, metrics, keep_top, folder, json=json)
+            return
+        if metrics is not None:
+            official = saved.official(metrics, keep_top)
+            judge.tell_official(official, saved.together.name, json=json, per_class=per_class)
+            return
+        found, judged = saved.evaluation(), saved.together.name
+        if num_untagged := saved.num_untagged():
+            say(f"labelled videos without tags, which are not judged: {num_untagged}")
     else:
         from rratag.evaluate.cached import evaluate_model
 
@@ -91,33 +121,72 @@ def evaluate(
     if json:
         typer.echo(json_module.dumps({"judged": judged, **found.to_json()}))
     else:
-        _show(found, judged)
+        _show(found, judged, per_class=per_class)
+    if folder is not None:
+        judge.draw(folder, [(judged, found)])
     if missing:
         warn(f"{len(missing)} labelled videos are not in the cache and not judged, e.g. {missing[0]}")
 
 
-def _check_together(context: typer.Context, tags: Path | None, root: Path | None, labels: Path | None) -> None:
-    """Refuse options on the command line that would change nothing here."""
-    if tags is not None:
-        unused = ("model", "root", "on", "crops", "crop_fusion", "test_on")
-        options.refuse_unused(context, unused, "a file of tags is judged as it is")
-    elif root is not None:
-        options.refuse_unused(context, ("on",), "with --root all its labelled videos are judged")
+def _compare(
+    saved: judge.Judgement,
+    other: judge.Judgement,
+    metrics: str | None,
+    keep_top: int | None,
+    folder: Path | None,
+    *,
+    json: bool,
+) -> None:
+    """Two runs on the same videos."""
+    from rratag.evaluate.paired import compare
+
+    judge.tell_comparison(compare(saved.together, other.together, saved.truth, metrics, keep_top), json=json)
+    if folder is not None:
+        judge.draw(folder, [(one.together.name, one.evaluation()) for one in (saved, other)])
+
+
+def _check_together(context: typer.Context, tags: list[str] | None, root: Path | None, labels: Path | None) -> None:
+    """Refuse options that do not exist, or that on the command line would change nothing here."""
+    given = context.params
+    if given["metrics"] is not None:
+        from rratag.evaluate.official import check_metrics
+
+        check_metrics(given["metrics"])
+        if given["against"] is None:
+            options.refuse_unused(context, ("figures",), "the pictures are of the plain figures; leave out --metrics")
     else:
-        options.refuse_unused(context, ("labels", "columns"), "the model has its own labels; give TAGS or --root")
+        options.refuse_unused(context, ("keep_top",), "it is about official figures: --metrics activitynet")
+    if tags:
+        unused = ("model", "root", "crops", "crop_fusion", "test_on")
+        options.refuse_unused(context, unused, "a file of tags is judged as it is")
+    else:
+        because = "it is about saved predictions: predict --top 1000 --out tags.json, then evaluate tags.json"
+        options.refuse_unused(context, ("metrics", "keep_top", "against"), because)
+        if given["on"] not in (None, *PARTS):
+            raise UsageError(f"unknown --on {given['on']!r}; choose from {', '.join(PARTS)}")
+        if root is not None:
+            options.refuse_unused(context, ("on",), "with --root all its labelled videos are judged")
+        else:
+            because = "the model has its own labels; give TAGS or --root"
+            options.refuse_unused(context, ("labels", "columns"), because)
+    if given["against"] is not None:
+        options.refuse_unused(context, ("per_class",), "two runs are compared as a whole")
     if labels is None:
         options.refuse_unused(context, ("columns",), options.COLUMNS_ALONE)
 
 
-def _show(found: Evaluation, judged: str) -> None:
+def _show(found: Evaluation, judged: str, *, per_class: bool) -> None:
     out.print(
         printable(f"{judged}: {found.num_videos} videos, {found.num_classes_seen} of {found.num_classes} tags"),
         markup=False,
     )
-    table = [["", "top-1", "top-3", "top-5", "mean per class", "mAP"]]
+    table = [["", "top-1", "top-3", "top-5", "mean per class", "mAP", "calibration error"]]
     for name, score in (("ensemble (Eq. 6)", found.ensemble), ("concatenation (Eq. 4)", found.concatenation)):
         if score is not None:
             table.append([name, *_figures(score)])
+        if score is found.ensemble and found.intervals:
+            between = (found.intervals.get(name) for name in judge.NAMES)
+            table.append(["  95 %", *(f"{one.low:.3f}-{one.high:.3f}" if one else "" for one in between), ""])
     for one in found.models:
         table.append([f"{printable(one.name)} alone, weight {one.weight:g}", *_figures(one.ensemble)])
     lines(table)
@@ -125,6 +194,8 @@ def _show(found: Evaluation, judged: str) -> None:
         lines(_glimpse_lines(found.redundancy, found.glimpse_accuracy))
     elif found.glimpse_accuracy:
         out.print("glimpses alone: " + " ".join(f"{share:.3f}" for share in found.glimpse_accuracy))
+    if per_class:
+        lines(judge.class_lines(found.per_class))
     for pair in found.confused_pairs:
         out.print(printable(f"  {pair.label} taken for {pair.predicted}: {pair.count}"), markup=False)
     if found.num_videos < 30:
@@ -135,7 +206,8 @@ def _show(found: Evaluation, judged: str) -> None:
 
 def _figures(score: ScoreMetrics) -> list[str]:
     figures = (score.top1, score.top3, score.top5, score.mean_per_class_accuracy, score.mean_average_precision)
-    return [f"{figure:.3f}" for figure in figures]
+    error = score.calibration_error
+    return [*(f"{figure:.3f}" for figure in figures), "" if error is None else f"{error:.3f}"]
 
 
 def _glimpse_lines(found: Redundancy, alone: list[float]) -> list[list[str]]:

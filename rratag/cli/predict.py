@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 def predict(
     paths: options.Inputs,
     out: Annotated[
-        str, typer.Option("--out", help="tags.csv, .json or .jsonl by suffix, or - for CSV on stdout.")
+        str,
+        typer.Option(
+            "--out",
+            help="tags.csv, .json, .jsonl or .activitynet.json (ActivityNet's form) by suffix, or - for CSV on stdout.",
+        ),
     ] = "tags.csv",
     model: options.Models = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Rows per video.")] = config.TOP,
@@ -68,6 +72,7 @@ def predict(
     from rratag.tag.fuse import Fusion, load_streams
     from rratag.tag.predict import check_crop_fusion, check_views
     from rratag.tag.run import Override, model_request
+    from rratag.tag.submission import check_ids, is_submission
     from rratag.tag.writers import write_tags, writer_for
     from rratag.video.discover import discover
 
@@ -78,6 +83,8 @@ def predict(
     override = Override(None if own else options.sampling(frames, fps, max_frames), crops)
     writer_for(out)  # refuse an impossible --out before hours of work
     discovery = discover(paths)
+    if is_submission(out):
+        check_ids(video.id for video in discovery.videos)
     streams = load_streams(options.models(model))
     check_crop_fusion(crop_fusion, [stream.model for stream in streams])
     requests = [
@@ -92,6 +99,8 @@ def predict(
     for number, stream in enumerate(streams):
         used = fusion.tagging(number).extraction.stores[0].spec
         _tell_features(stream, used, changed=override != Override(), alone=len(streams) == 1)
+    if is_submission(out) and top < len(streams[0].model.class_names):
+        say(f"the {top} highest tags of each video are written; official scores count all: --top 1000")
     report = Report(strict=strict)
     about = options.about_fusion(fusion, top, score, crop_fusion)
     write_tags(_counted(fusion.predictions(), report), out, about)

@@ -1,8 +1,9 @@
-"""How far a difference on the same videos may be chance. Arrays in, numbers out; no files."""
+"""How far a figure, or a difference on the same videos, may be chance. Arrays in, numbers out; no files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RESAMPLES = 2000
+DRAWS, FEWER_DRAWS, MANY = 1000, 200, 500_000
+"""Resamples of an interval; fewer of them above half a million scores (videos times classes)."""
 
 
 def paired_gain(gains: Sequence[NDArray[np.float64]], groups: Sequence[Sequence[str]]) -> tuple[float, float, float]:
@@ -41,3 +44,48 @@ def paired_gain(gains: Sequence[NDArray[np.float64]], groups: Sequence[Sequence[
 def group_names(groups: Sequence[str], videos: Sequence[str]) -> list[str]:
     """The group of each video; a video without one ("") is one of its own."""
     return [group or f"\0{video}" for group, video in zip(groups, videos, strict=True)]
+
+
+def weights(groups: Sequence[str], num_scores: int = 0) -> NDArray[np.float32]:
+    """How often each video is there when its groups are drawn with replacement, as many as there are.
+
+    Parameters
+    ----------
+    groups : of each of B videos, as `group_names` gives them
+    num_scores : that the figures are made of: it decides the number of draws
+
+    Returns
+    -------
+    Of shape (draws, B), always the same for equal groups; no draws of a single group, which says nothing.
+    """
+    place = _places(groups)
+    count = int(place.max(initial=-1)) + 1
+    draws = FEWER_DRAWS if num_scores > MANY else DRAWS
+    if count < 2:
+        return np.zeros((0, len(place)), np.float32)
+    drawn = np.random.default_rng(0).integers(count, size=(draws, count))
+    drawn += np.arange(draws)[:, None] * count
+    return np.bincount(drawn.ravel(), minlength=draws * count).reshape(draws, count)[:, place].astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """95 % of the resamples lie between the two."""
+
+    low: float
+    high: float
+
+
+def interval(values: NDArray[np.float64]) -> Interval | None:
+    """2.5 % and 97.5 % quantile of a figure's draws, of shape (draws,); those without the figure are NaN."""
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return None
+    low, high = np.quantile(known, [0.025, 0.975])
+    return Interval(float(low), float(high))
+
+
+def _places(groups: Sequence[str]) -> NDArray[np.int64]:
+    """Number of each video's group, by first appearance."""
+    number = {name: place for place, name in enumerate(dict.fromkeys(groups))}
+    return np.array([number[name] for name in groups], np.int64)

@@ -103,7 +103,8 @@ def evaluate_model(
         raise LabelError(f"{judged}: no labelled video to judge{gone}")
     names = [str(one.label) for one in instances]
     each = [predictions(stream.model, stores[number], instances, crop_fusion) for number, stream in enumerate(streams)]
-    judgement = _judged(streams, each, names)
+    groups = group_names([one.group for one in instances], [one.video for one in instances])
+    judgement = _judged(streams, each, names, groups)
     model = streams[0].model
     if len(streams) == 1 and crop_fusion == "mean" and applies_to(model.head):
         judgement = replace(judgement, redundancy=_redundancy(model, stores[0], instances, each[0]))
@@ -149,12 +150,14 @@ def _extract(
                 pass
 
 
-def _judged(streams: Sequence[Stream], each: Sequence[Sequence[Prediction]], names: Sequence[str]) -> Evaluation:
+def _judged(
+    streams: Sequence[Stream], each: Sequence[Sequence[Prediction]], names: Sequence[str], groups: Sequence[str]
+) -> Evaluation:
     """Figures of the models' predictions together, and of each; `each` holds those of one model after the other."""
     if len(each) == 1:
-        return evaluate(each[0], names)
+        return evaluate(each[0], names, groups=groups)
     weights = [stream.weight for stream in streams]
-    together = evaluate([fuse(parts, weights) for parts in zip(*each, strict=True)], names)
+    together = evaluate([fuse(parts, weights) for parts in zip(*each, strict=True)], names, groups=groups)
     models = [
         ModelMetrics(stream.name, stream.weight, evaluate(own, names).ensemble)
         for stream, own in zip(streams, each, strict=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from rratag.evaluate.metrics import average_precision
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,3 +72,91 @@ def confused_pairs(matrix: NDArray[np.integer], class_names: Sequence[str], top:
         )
         for row, column in wrong[:top]
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """Mean score of `label` over the videos of a class, in [0, 1] where scores are shares."""
+
+    label: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFigures:
+    """One class.
+
+    Attributes
+    ----------
+    num_videos, num_right : videos of the class, and those of them that got it
+    num_predicted : videos of any class that got it
+    accuracy : num_right / num_videos; None, as what follows, without videos
+    average_precision : see :func:`rratag.evaluate.metrics.average_precision`
+    confidence : mean score of the class over its own videos
+    top_confidences : the three classes of the highest mean score over its videos (Fig. 6, left), highest first
+    most_confusing : the other class of the highest mean score (Fig. 6, right)
+    gap : by how much `confidence` is above that; below 0 where the class is taken for another on average
+    """
+
+    label: str
+    num_videos: int
+    num_right: int
+    num_predicted: int
+    accuracy: float | None = None
+    average_precision: float | None = None
+    confidence: float | None = None
+    top_confidences: list[Confidence] = field(default_factory=list)
+    most_confusing: Confidence | None = None
+    gap: float | None = None
+
+
+def mean_confidences(
+    scores: NDArray[np.floating], labels: NDArray[np.integer], num_classes: int
+) -> NDArray[np.float64]:
+    """Mean scores over the videos of each class: the confidences of section 5.3 and Fig. 6.
+
+    Parameters
+    ----------
+    scores : of shape (B, num_classes)
+    labels : of shape (B,), in [0, num_classes)
+
+    Returns
+    -------
+    Of shape (num_classes, num_classes): row = true class; NaN in the row of a class without videos.
+    """
+    sums = np.zeros((num_classes, num_classes))
+    np.add.at(sums, labels, scores)
+    count = np.bincount(labels, minlength=num_classes)[:, None]
+    return np.divide(sums, count, out=np.full_like(sums, np.nan), where=count > 0)
+
+
+def class_figures(
+    scores: NDArray[np.floating], labels: NDArray[np.integer], class_names: Sequence[str]
+) -> list[ClassFigures]:
+    """Figures of each class, in order; parameters as of `mean_confidences`."""
+    matrix = confusion_matrix(np.argmax(scores, axis=1), labels, len(class_names))
+    means = mean_confidences(scores, labels, len(class_names))
+    found = []
+    for number, name in enumerate(class_names):
+        videos, right, taken = (int(n) for n in (matrix[number].sum(), matrix[number, number], matrix[:, number].sum()))
+        if not videos:
+            found.append(ClassFigures(name, 0, 0, taken))
+            continue
+        order = [int(place) for place in np.argsort(-means[number], kind="stable")]
+        said = [Confidence(class_names[place], float(means[number, place])) for place in order]
+        other = next((one for one, place in zip(said, order, strict=True) if place != number), None)
+        found.append(
+            ClassFigures(
+                name,
+                videos,
+                right,
+                taken,
+                right / videos,
+                average_precision(scores[:, number], labels == number),
+                float(means[number, number]),
+                said[:3],
+                other,
+                None if other is None else float(means[number, number]) - other.confidence,
+            )
+        )
+    return found

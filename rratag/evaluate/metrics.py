@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rratag.evaluate.precision import weighted_average_precision
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+CALIBRATION_BINS = 15
 
 
 def ranks(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -79,6 +83,67 @@ def macro_mean_average_precision(scores: NDArray[np.floating], labels: NDArray[n
     """Average precision of each class that has videos, then the plain mean over these classes, in (0, 1]."""
     scores, labels = _checked(scores, labels)
     return float(np.mean([average_precision(scores[:, label], labels == label) for label in np.unique(labels)]))
+
+
+def calibration_error(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> float | None:
+    """Expected calibration error: how far the scores of the first tags are from how often they are right, in [0, 1].
+
+        ECE = sum_b (n_b / B) |accuracy_b - mean score_b|
+
+    over `CALIBRATION_BINS` bins of equal width of the first tag's score, each without its lower edge but with its upper
+    one (0 is in the first): Guo et al., On Calibration of Modern Neural Networks (2017), Eq. 3.
+
+    Parameters
+    ----------
+    scores, labels : as in `ranks`
+
+    Returns
+    -------
+    None where scores are not shares, outside [0, 1].
+    """
+    scores, labels = _checked(scores, labels)
+    if scores.min() < 0 or scores.max() > 1:
+        return None
+    first = scores.max(axis=1)
+    edges = np.arange(1, CALIBRATION_BINS) / CALIBRATION_BINS
+    place = np.searchsorted(edges, first, side="left")
+    gaps = np.bincount(place, (ranks(scores, labels) == 0) - first, minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def weighted_figures(
+    scores: NDArray[np.floating], labels: NDArray[np.integer], weights: NDArray[np.float32]
+) -> dict[str, NDArray[np.float64]]:
+    """The other figures of this file where each video counts as often as its weight says.
+
+    Parameters
+    ----------
+    scores, labels : as in `ranks`
+    weights : of shape (R, B), whole numbers from 0
+
+    Returns
+    -------
+    By the names of `rratag.evaluate.report.ScoreMetrics`, of shape (R,) each.
+    """
+    scores, labels = _checked(scores, labels)
+    place = ranks(scores, labels)
+    total = weights.sum(axis=1, dtype=np.float64)
+    figures = {f"top{k}": weights.astype(np.float64) @ (place < k) / total for k in (1, 3, 5)}
+    seen = np.unique(labels)
+    of_class = (labels[:, None] == seen).astype(np.float32)
+    with np.errstate(invalid="ignore"):
+        # NaN of a class without videos
+        right = (weights @ (of_class * (place == 0)[:, None])).astype(np.float64) / (weights @ of_class)
+    figures["mean_per_class_accuracy"] = np.nanmean(right, axis=1)
+    videos = np.arange(len(labels))
+    areas = [
+        weighted_average_precision(
+            scores[:, label], labels == label, videos, np.flatnonzero(labels == label), weights, interpolate=False
+        )
+        for label in seen
+    ]
+    figures["mean_average_precision"] = np.nanmean(areas, axis=0)
+    return figures
 
 
 def _checked(

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rratag.errors import LabelError
-from rratag.evaluate.confusion import ConfusedPair, confused_pairs, confusion_matrix
+from rratag.evaluate.bootstrap import Interval, interval, weights
+from rratag.evaluate.confusion import ClassFigures, ConfusedPair, class_figures, confused_pairs, confusion_matrix
 from rratag.evaluate.metrics import (
+    calibration_error,
     macro_mean_average_precision,
     mean_per_class_accuracy,
     ranks,
     top_k_accuracy,
+    weighted_figures,
 )
 
 if TYPE_CHECKING:
@@ -26,13 +29,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ScoreMetrics:
-    """Figures of one kind of score, all in [0, 1]. The last two are means over the classes that have videos."""
+    """Figures of one kind of score, all in [0, 1].
+
+    Mean per-class accuracy and mAP are means over the classes that have videos. ``calibration_error`` (the lower the
+    better) is None where scores are not shares.
+    """
 
     top1: float
     top3: float
     top5: float
     mean_per_class_accuracy: float
     mean_average_precision: float
+    calibration_error: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +60,10 @@ class Evaluation:
     each of the K glimpses by itself; ``confused_pairs`` (by ensemble scores) come most frequent first. ``num_classes``
     counts the model's classes, ``num_classes_seen`` those that the labels hold. ``concatenation`` is None where only
     the ensemble scores are known. ``models`` has one entry for each of several fused models. ``redundancy`` is None
-    where attention and maps are not known, or there is one glimpse alone.
+    where attention and maps are not known, or there is one glimpse alone. ``intervals`` holds the 95 % interval of
+    ``ensemble``'s figures by name, from `num_draws` resamples of the groups of videos
+    (:func:`rratag.evaluate.bootstrap.weights`); empty without groups. ``per_class`` has every class, in order.
+    ``confusion`` (row = true class, column = first tag) is no part of JSON.
     """
 
     num_videos: int
@@ -64,14 +75,20 @@ class Evaluation:
     confused_pairs: list[ConfusedPair]
     models: list[ModelMetrics] = field(default_factory=list)
     redundancy: Redundancy | None = None
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    num_draws: int = 0
+    per_class: list[ClassFigures] = field(default_factory=list)
+    confusion: NDArray[np.int64] | None = field(default=None, compare=False, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers; ``models`` for a fusion alone."""
-        found = asdict(self)
-        return found if self.models else {name: value for name, value in found.items() if name != "models"}
+        left_out = ["confusion", *([] if self.models else ["models"])]
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
 
-def evaluate(predictions: Sequence[Scored], labels: Sequence[str], top_pairs: int = 10) -> Evaluation:
+def evaluate(
+    predictions: Sequence[Scored], labels: Sequence[str], top_pairs: int = 10, groups: Sequence[str] | None = None
+) -> Evaluation:
     """Judge predictions by true labels.
 
     Parameters
@@ -79,6 +96,7 @@ def evaluate(predictions: Sequence[Scored], labels: Sequence[str], top_pairs: in
     predictions : of one model, or of the same models fused
     labels : the true class name of each, in the same order
     top_pairs : confused pairs to keep
+    groups : of each video, for intervals; see :func:`rratag.evaluate.bootstrap.group_names`
 
     Raises
     ------
@@ -99,6 +117,7 @@ def evaluate(predictions: Sequence[Scored], labels: Sequence[str], top_pairs: in
         numbers(labels, class_names),
         class_names,
         top_pairs,
+        groups,
     )
 
 
@@ -109,6 +128,7 @@ def evaluate_scores(
     labels: NDArray[np.integer],
     class_names: Sequence[str],
     top_pairs: int = 10,
+    groups: Sequence[str] | None = None,
 ) -> Evaluation:
     """Judge scores by true class numbers.
 
@@ -117,6 +137,7 @@ def evaluate_scores(
     ensemble, concatenation : of shape (B, classes); None if unknown
     glimpses : of shape (B, K, classes)
     labels : of shape (B,), in [0, classes)
+    groups : of each video, for intervals
     """
     predicted = np.argmax(ensemble, axis=1)
     matrix = confusion_matrix(predicted, labels, len(class_names))
@@ -128,7 +149,21 @@ def evaluate_scores(
         concatenation=None if concatenation is None else _metrics(concatenation, labels),
         glimpse_accuracy=[top_k_accuracy(glimpses[:, k], labels) for k in range(glimpses.shape[1])],
         confused_pairs=confused_pairs(matrix, class_names, top_pairs),
+        per_class=class_figures(ensemble, labels, class_names),
+        confusion=matrix,
+        **_intervals(ensemble, labels, groups),
     )
+
+
+def _intervals(
+    scores: NDArray[np.floating], labels: NDArray[np.integer], groups: Sequence[str] | None
+) -> dict[str, Any]:
+    """The fields of an `Evaluation` that say how far its figures may be chance."""
+    drawn = None if groups is None else weights(groups, scores.size)
+    if drawn is None or not len(drawn):
+        return {}
+    found = {name: interval(values) for name, values in weighted_figures(scores, labels, drawn).items()}
+    return {"intervals": {name: both for name, both in found.items() if both}, "num_draws": len(drawn)}
 
 
 def numbers(labels: Sequence[str], class_names: Sequence[str]) -> NDArray[np.int64]:
@@ -153,5 +188,10 @@ def _metrics(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> Score
     place = ranks(scores, labels)
     top1, top3, top5 = (float((place < k).mean()) for k in (1, 3, 5))
     return ScoreMetrics(
-        top1, top3, top5, mean_per_class_accuracy(scores, labels), macro_mean_average_precision(scores, labels)
+        top1,
+        top3,
+        top5,
+        mean_per_class_accuracy(scores, labels),
+        macro_mean_average_precision(scores, labels),
+        calibration_error(scores, labels),
     )

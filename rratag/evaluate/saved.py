@@ -1,79 +1,295 @@
-"""Judge a file of tags, without model or cache."""
+"""Saved predictions: read from a file, fused, judged; without model or cache."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rratag.data.labels import from_file, from_folders, whole_videos
-from rratag.errors import LabelError
-from rratag.evaluate.report import Evaluation, evaluate_scores, numbers
-from rratag.records import Instance
-from rratag.tag.writers import TagRow, read_tags
+from rratag.errors import LabelError, UsageError
+from rratag.evaluate.bootstrap import group_names
+from rratag.evaluate.pool import Pool
+from rratag.evaluate.report import Evaluation, ModelMetrics, evaluate_scores, numbers
+from rratag.evaluate.truth import read_truth
+from rratag.tag import submission
+from rratag.tag.writers import FORMAT, read_tags, read_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from rratag.records import Instance
 
 _WHOLE = 1e-3  # how far the scores of all tags may be from 1 after rounding to six digits
 _ROUNDED = 5e-6  # how far a weighted mean of scores of six digits may be from one that was rounded after it
 
 
-def evaluate_tags(path: Path, labels: Path | None = None, columns: dict[str, str] | None = None) -> Evaluation:
-    """Figures of a file that ``predict`` wrote.
+@dataclass(frozen=True)
+class Saved:
+    """What a file of predictions holds, or several fused ones.
 
     Parameters
     ----------
-    labels : label file; by default the first folder of each video's id is the tag. What it says of an interval is said
-        of the whole video, of which the tags are; a video with several labels counts once for each
+    name : of the file, for messages; of several, joined
+    weight : in a fusion
+    pool : every prediction; ``labels`` sorted
+    glimpses : of shape (P, K), what each glimpse gives; K is 0 where that is not known
+    is_submission : whether ids are those of ActivityNet's form
+    """
+
+    name: str
+    weight: float
+    pool: Pool
+    glimpses: NDArray[np.float64]
+    is_submission: bool = False
+
+    def called(self, name: str) -> str:
+        """The id that these predictions have for a video of this path."""
+        return submission.video_id(name) if self.is_submission else name
+
+
+def read_saved(path: Path, weight: float = 1.0) -> Saved:
+    """Predictions of a file that ``predict`` wrote, or anyone in ActivityNet's form (any name ending in ``.json``).
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read or is neither.
+    """
+    if path.suffix.lower() == ".json":
+        text = read_text(path)
+        if submission.is_submission(path) or ('"results"' in text and f'"{FORMAT}"' not in text):
+            try:
+                found = submission.parse(text)
+            except ValueError as error:
+                raise UsageError(f"{path}: not in ActivityNet's form ({str(error)[:300]})") from error
+            pool = _pool(found.videos, found.video, found.labels, found.scores)
+            return Saved(str(path), weight, pool, np.zeros((len(pool.score), 0)), is_submission=True)
+    rows = [row for row in read_tags(path) if row.rank is not None]
+    place = {video: number for number, video in enumerate(dict.fromkeys(row.video for row in rows))}
+    pool = _pool(
+        list(place), [place[row.video] for row in rows], [row.label for row in rows], [row.score or 0 for row in rows]
+    )
+    num_glimpses = len(rows[0].glimpses) if rows else 0
+    glimpses = np.array([row.glimpses for row in rows], np.float64).reshape(len(rows), num_glimpses)
+    return Saved(str(path), weight, pool, glimpses)
+
+
+def _pool(videos: Sequence[str], video: Sequence[int], labels: Sequence[str], scores: Sequence[float]) -> Pool:
+    names = sorted(set(labels))
+    number = {name: place for place, name in enumerate(names)}
+    label = np.array([number[name] for name in labels], np.int64)
+    return Pool(videos, names, np.array(video, np.int64), label, np.array(scores, np.float64))
+
+
+def read_all(files: Sequence[tuple[Path, float]]) -> tuple[Saved, list[Saved]]:
+    """Predictions of one file, or several fused; and those of each file by itself where there are several.
+
+    Raises
+    ------
+    UsageError
+        As `read_saved`.
+    LabelError
+        As `fuse_saved`.
+    """
+    each = [read_saved(path, weight) for path, weight in files]
+    if len(each) == 1:
+        return each[0], []
+    each = same_ids(each)
+    return fuse_saved(each), each
+
+
+def same_ids(each: Sequence[Saved]) -> list[Saved]:
+    """With the ids of ActivityNet's form if one of them is in it.
+
+    Raises
+    ------
+    UsageError
+        If two videos of a file would have one id.
+    """
+    return [_renamed(one) for one in each] if any(one.is_submission for one in each) else list(each)
+
+
+def fuse_saved(each: Sequence[Saved]) -> Saved:
+    """The weighted mean of the final scores of every video that all have, as ``--model A --model B:1.5`` gives it.
+
+    Parameters
+    ----------
+    each : of equal kinds of ids
 
     Raises
     ------
     LabelError
-        If no tagged video is labelled, or the file does not hold every tag's score: figures need the whole ranking.
+        If they have no video in common, or not the same labels of one: without all scores there is no mean.
     """
-    rows: dict[str, list[TagRow]] = defaultdict(list)
-    for row in read_tags(path):
-        if row.rank is not None:
-            rows[row.video].append(row)
-    ids = {video: f"{number:032x}" for number, video in enumerate(rows)}
-    found = from_folders(ids) if labels is None else from_file(labels, ids, columns, alone=True).instances
-    instances = whole_videos(one for one in found if one.label is not None)
-    if not instances:
-        raise LabelError(f"{path}: no tagged video has a label; give --labels FILE, or tag one folder per tag")
-    class_names = sorted({row.label for video in rows.values() for row in video})
-    _check_whole(path, rows, class_names)
-    return _evaluate(rows, instances, class_names)
+    tables = [_sorted(one) for one in each]
+    common = sorted(set.intersection(*(set(one.pool.videos) for one in tables)))
+    first = _of(tables[0], common)
+    if not len(first.pool.score):
+        raise LabelError(f"{' and '.join(one.name for one in each)}: no tagged video in common; fuse files of one set")
+    scores, glimpses, total = first.pool.score * first.weight, [first.glimpses], sum(one.weight for one in each)
+    for other in tables[1:]:
+        own = _of(other, common)
+        if not (
+            own.pool.labels == first.pool.labels
+            and np.array_equal(own.pool.video, first.pool.video)
+            and np.array_equal(own.pool.label, first.pool.label)
+        ):
+            raise LabelError(
+                f"{first.name} and {own.name} do not score the same labels of each video; write both with all tags,"
+                " predict --top 1000, of models of the same tags"
+            )
+        scores = scores + own.pool.score * own.weight
+        glimpses.append(own.glimpses)
+    return Saved(
+        " and ".join(one.name for one in each),
+        1.0,
+        replace(first.pool, score=scores / total),
+        np.concatenate(glimpses, axis=1),
+        each[0].is_submission,
+    )
 
 
-def _check_whole(path: Path, rows: dict[str, list[TagRow]], class_names: list[str]) -> None:
-    short = next((video for video in rows if len(rows[video]) < len(class_names)), None)
-    total = max(abs(sum(row.score or 0 for row in video) - 1) for video in rows.values())
-    if short is not None or total > _WHOLE:
+def _renamed(one: Saved) -> Saved:
+    """With the ids of ActivityNet's form."""
+    if one.is_submission:
+        return one
+    submission.check_ids(one.pool.videos)
+    videos = [submission.video_id(name) for name in one.pool.videos]
+    return replace(one, pool=replace(one.pool, videos=videos), is_submission=True)
+
+
+def _sorted(one: Saved) -> Saved:
+    """Videos by name, rows by video and label; a label twice of one video is refused."""
+    pool = one.pool
+    names = sorted(pool.videos)
+    number = {name: place for place, name in enumerate(names)}
+    video = np.array([number[name] for name in pool.videos], np.int64)[pool.video]
+    order = np.lexsort((pool.label, video))
+    video, label = video[order], pool.label[order]
+    again = np.flatnonzero((video[1:] == video[:-1]) & (label[1:] == label[:-1]))
+    if len(again):
         raise LabelError(
-            f"{path}: holds only the highest tags of each video; run predict with --top {max(len(class_names), 1000)},"
-            " or evaluate without a file, from model and cache"
+            f"{one.name}: video {names[video[again[0]]]} has label {pool.labels[label[again[0]]]} twice; such scores"
+            " have no mean"
+        )
+    return replace(one, pool=Pool(names, pool.labels, video, label, pool.score[order]), glimpses=one.glimpses[order])
+
+
+def _of(one: Saved, videos: Sequence[str]) -> Saved:
+    """Of these videos alone, all of which it has, in their order; of a file that `_sorted` put in order."""
+    number = {name: place for place, name in enumerate(videos)}
+    video = np.array([number.get(name, -1) for name in one.pool.videos], np.int64)[one.pool.video]
+    keep = video >= 0
+    seen = np.unique(one.pool.label[keep])
+    pool = Pool(
+        videos,
+        [one.pool.labels[number] for number in seen],
+        video[keep],
+        np.searchsorted(seen, one.pool.label[keep]),
+        one.pool.score[keep],
+    )
+    return replace(one, pool=pool, glimpses=one.glimpses[keep])
+
+
+def evaluate_tags(
+    files: Path | Sequence[tuple[Path, float]],
+    labels: Path | None = None,
+    columns: dict[str, str] | None = None,
+    part: str | None = None,
+) -> Evaluation:
+    """Figures of a file of predictions, or of several fused with weights.
+
+    Parameters
+    ----------
+    labels, columns, part : see :func:`rratag.evaluate.truth.read_truth`
+
+    Raises
+    ------
+    LabelError
+        If no tagged video is labelled, a file does not hold every tag's score (figures need the whole ranking), or
+        files do not fit each other.
+    """
+    together, each = read_all([(files, 1.0)] if isinstance(files, Path) else files)
+    return evaluate_saved(together, each, read_truth(together.pool.videos, labels, columns, part, together.called))
+
+
+def evaluate_saved(together: Saved, each: Sequence[Saved], truth: Sequence[Instance]) -> Evaluation:
+    """Figures of predictions; parameters as `read_all` and `read_truth` give them, errors as of `evaluate_tags`."""
+    known = set(together.pool.videos)
+    instances = [one for one in truth if one.video in known]
+    if not instances:
+        raise LabelError(f"{together.name}: no tagged video has a label; give --labels FILE, or tag one folder per tag")
+    for one in each or [together]:
+        check_whole(one)
+    groups = group_names([one.group for one in instances], [one.video for one in instances])
+    found = _judged(together, instances, groups, fused=bool(each))
+    return replace(
+        found,
+        models=[ModelMetrics(one.name, one.weight, _judged(one, instances, None, fused=True).ensemble) for one in each],
+    )
+
+
+def whole(one: Saved) -> bool:
+    """Whether a file holds the score of every tag for each of its videos, once."""
+    pool = one.pool
+    wanted = len(pool.videos) * len(pool.labels)
+    if len(pool.score) != wanted or len(np.unique(pool.video * len(pool.labels) + pool.label)) != wanted:
+        return False
+    # a tag that no video has is noticed by the sum; scores in ActivityNet's form need not be shares of 1
+    return one.is_submission or bool(np.abs(np.bincount(pool.video, pool.score) - 1).max(initial=0) <= _WHOLE)
+
+
+def check_whole(one: Saved) -> None:
+    """Refuse a file that holds the highest tags of each video only.
+
+    Raises
+    ------
+    LabelError
+        If it does.
+    """
+    if not whole(one):
+        raise LabelError(
+            f"{one.name}: holds only the highest tags of each video; run predict with --top"
+            f" {max(len(one.pool.labels), 1000)}, judge by official scores (--metrics activitynet, kinetics or"
+            " youtube8m), or evaluate without a file, from model and cache"
         )
 
 
-def _evaluate(rows: dict[str, list[TagRow]], instances: list[Instance], class_names: list[str]) -> Evaluation:
-    number = {name: position for position, name in enumerate(class_names)}
-    num_glimpses = len(next(iter(rows.values()))[0].glimpses)
-    scores = np.zeros((len(instances), len(class_names)))
-    glimpses = np.zeros((len(instances), num_glimpses, len(class_names)))
-    for place, one in enumerate(instances):
-        for row in rows[one.video]:
-            scores[place, number[row.label]] = row.score or 0
-            glimpses[place, :, number[row.label]] = row.glimpses
-    truth = numbers([str(one.label) for one in instances], class_names)
+def table(one: Saved, videos: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scores (B, classes) and those of the glimpses (B, K, classes) of these videos, in their order."""
+    pool = one.pool
+    scores = np.zeros((len(pool.videos), len(pool.labels)))
+    glimpses = np.zeros((len(pool.videos), len(pool.labels), one.glimpses.shape[1]))
+    scores[pool.video, pool.label] = pool.score
+    glimpses[pool.video, pool.label] = one.glimpses
+    number = {name: place for place, name in enumerate(pool.videos)}
+    places = [number[name] for name in videos]
+    return scores[places], glimpses[places].transpose(0, 2, 1)
+
+
+def _judged(one: Saved, instances: Sequence[Instance], groups: Sequence[str] | None, *, fused: bool) -> Evaluation:
+    """Figures of predictions on labelled videos; with `fused` by the file's score, whatever its glimpses say."""
+    scores, glimpses = table(one, [instance.video for instance in instances])
+    ensemble, concatenation = (scores, None) if fused else _kinds(scores, glimpses)
+    truth = numbers([str(instance.label) for instance in instances], one.pool.labels)
+    return evaluate_scores(ensemble, concatenation, glimpses, truth, one.pool.labels, groups=groups)
+
+
+def _kinds(
+    scores: NDArray[np.float64], glimpses: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Ensemble scores and, where a file holds them, concatenation scores."""
+    if not glimpses.shape[1]:
+        return scores, None
     ensemble = glimpses.mean(axis=1)  # Eq. 6; what `score` holds unless the file was made with --score concat
     if np.abs(scores - ensemble).max() < _WHOLE:
-        return evaluate_scores(ensemble, None, glimpses, truth, class_names)
+        return ensemble, None
     if _is_weighted_mean(scores, glimpses):
-        return evaluate_scores(scores, None, glimpses, truth, class_names)
-    return evaluate_scores(ensemble, scores, glimpses, truth, class_names)
+        return scores, None
+    return ensemble, scores
 
 
 def _is_weighted_mean(scores: NDArray[np.float64], glimpses: NDArray[np.float64]) -> bool:

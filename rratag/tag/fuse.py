@@ -8,7 +8,6 @@ at different features; each keeps its own glimpses, which stand side by side in 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rratag.errors import ModelError, UsageError
+from rratag.errors import ModelError
 from rratag.features.extract import RunOptions
 from rratag.features.request import Request
 from rratag.features.spec import digest
@@ -24,6 +23,7 @@ from rratag.features.store import FeatureStore
 from rratag.records import Receipt
 from rratag.tag.predict import Prediction, Scored
 from rratag.tag.run import Override, Tagging
+from rratag.tag.weighted import parse_weighted
 from rratag.untrusted import shown
 from rratag.video.discover import Discovery
 
@@ -70,29 +70,8 @@ class Fused(Scored):
 
 
 def parse_model(text: str) -> tuple[Path, float]:
-    """Folder and weight of ``--model FOLDER[:WEIGHT]``.
-
-    What follows the last colon is the weight if it is a number; else the colon is the path's own, and the weight is 1.
-
-    Raises
-    ------
-    UsageError
-        If the weight is not above 0, there is no path, or no number follows the colon of a folder that is there.
-    """
-    path, colon, tail = text.rpartition(":")
-    try:
-        weight = float(tail) if colon else math.nan
-    except ValueError:
-        if Path(path).is_dir() and path and not Path(text).exists():
-            raise UsageError(f"--model {text}: {shown(tail)} is no weight; give a number above 0: {path}:1.5") from None
-        colon = ""
-    if not colon:
-        path, weight = text, 1.0
-    if not path:
-        raise UsageError(f"--model {shown(text)}: names no folder; give FOLDER or FOLDER:WEIGHT")
-    if not (weight > 0 and math.isfinite(weight)):
-        raise UsageError(f"--model {text}: the weight is {tail}; give a number above 0: {path}:1.5")
-    return Path(path), weight
+    """Folder and weight of ``--model FOLDER[:WEIGHT]``; see `parse_weighted`."""
+    return parse_weighted(text, "--model", "FOLDER")
 
 
 def load_streams(models: Sequence[tuple[Path, float]]) -> list[Stream]:

@@ -1,4 +1,4 @@
-r"""Tags as files: ``.csv``, ``.json``, ``.jsonl``, and the reader that takes them back.
+r"""Tags as files: ``.csv``, ``.json``, ``.jsonl``, and the reader that takes them back; and ActivityNet's form.
 
 One row per video and rank, sorted by the bytes of the video's id, then rank; a failed video has one row. A byte of a
 name that is not UTF-8 is written ``\xNN``; in CSV a cell that a spreadsheet would execute has a leading ``'``.
@@ -24,6 +24,7 @@ from rratag import files, untrusted
 from rratag.data.cells import csv_line, escape, restore, text_cell, unescape
 from rratag.errors import RratagError, UsageError
 from rratag.records import Receipt
+from rratag.tag import submission
 from rratag.tag.rows import About, Tagged, TagRow, tagged
 from rratag.untrusted import shown
 
@@ -100,7 +101,7 @@ def write_tags(results: Iterable[Prediction | Fused | Receipt], out: str | Path,
     """
     writer = writer_for(out)
     texts = sorted((os.fsencode(result.video), writer.video(tagged(result, about), about)) for result in results)
-    content = (writer.begin(about) + writer.between.join(text for _, text in texts) + writer.end).encode()
+    content = (writer.begin(about) + writer.between.join(text for _, text in texts if text) + writer.end).encode()
     _put(out, content)
 
 
@@ -147,19 +148,30 @@ def read_tags(path: str | Path) -> list[TagRow]:
     """
     path = Path(path)
     reader = _by_suffix(path, "tags file").read
+    text = read_text(path)
+    try:
+        return list(_checked(reader(text)))
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UsageError(f"{path}: not a tags file of rratag ({str(error)[:300]})") from error
+
+
+def read_text(path: Path) -> str:
+    """Text of a file that is expected to hold tags.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read or is not UTF-8.
+    """
     try:
         untrusted.check_regular(path)
-        text = path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise UsageError(
             f"{path}: not UTF-8 at byte {error.start}; expected a file written by rratag predict"
         ) from error
-    try:
-        return list(_checked(reader(text)))
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise UsageError(f"{path}: not a tags file of rratag ({str(error)[:300]})") from error
 
 
 def _checked(rows: Iterable[TagRow]) -> Iterator[TagRow]:
@@ -223,10 +235,11 @@ def _is_share(value: Any) -> bool:
 
 
 def _by_suffix(path: Path, what: str) -> Writer:
+    if submission.is_submission(path):
+        return SUBMISSION
     if path.suffix.lower() not in WRITERS:
-        raise UsageError(
-            f"{what} {str(path)!r}: unknown suffix {path.suffix!r}; choose from {', '.join(WRITERS)}, or -"
-        )
+        accepted = ", ".join([*WRITERS, submission.SUFFIX])
+        raise UsageError(f"{what} {str(path)!r}: unknown suffix {path.suffix!r}; choose from {accepted}, or -")
     return WRITERS[path.suffix.lower()]
 
 
@@ -414,3 +427,11 @@ WRITERS: dict[str, Writer] = {
     ),
 }
 """Output formats by suffix. The head of ``.jsonl`` is its first line."""
+
+
+def _no_way_back(text: str) -> Iterator[TagRow]:
+    raise ValueError("ActivityNet's form holds labels and scores alone")
+
+
+SUBMISSION = Writer(submission.begin, submission.video, ",\n", "\n}}\n", _no_way_back)
+"""ActivityNet's form, of files that end in `submission.SUFFIX`; `submission.parse` reads it."""

@@ -115,7 +115,7 @@ def test_values_of_extract_name_the_accepted_ones(
         (["evaluate", "--columns", "video=file", "--root", "videos"], "--labels"),
         (["evaluate", "tags.csv", "--columns", "video=file"], "--labels"),
         (["evaluate", "--on", "test", "--root", "videos"], "--on changes nothing"),
-        (["evaluate", "tags.csv", "--on", "test"], "--on changes nothing"),
+        (["evaluate", "tags.csv", "--crops", "3"], "--crops changes nothing"),
         (["evaluate", "tags.csv", "--model", "m"], "--model changes nothing"),
         (["evaluate", "tags.csv", "--root", "videos"], "--root changes nothing"),
     ],

@@ -10,10 +10,12 @@ from hypothesis.extra import numpy as hnp
 
 from rratag.evaluate.metrics import (
     average_precision,
+    calibration_error,
     macro_mean_average_precision,
     mean_per_class_accuracy,
     ranks,
     top_k_accuracy,
+    weighted_figures,
 )
 
 SCORES = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.4, 0.5, 0.1], [0.6, 0.3, 0.1]])
@@ -83,3 +85,51 @@ def test_arrays_that_do_not_fit_are_refused(scores: np.ndarray, labels: np.ndarr
 def test_k_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="got 0"):
         top_k_accuracy(SCORES, LABELS, 0)
+
+
+def slow_calibration_error(scores: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """From its definition: each video into the bin ((b - 1) / bins, b / bins] that holds its first tag's score."""
+    members: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
+    for row, label in zip(scores.tolist(), labels.tolist(), strict=True):
+        first = max(row)
+        place = next(b for b in range(bins) if first <= (b + 1) / bins)
+        members[place].append((first, row.index(first) == label))
+    error = 0.0
+    for own in filter(None, members):
+        accuracy = sum(right for _, right in own) / len(own)
+        error += len(own) / len(labels) * abs(accuracy - sum(score for score, _ in own) / len(own))
+    return error
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.data())
+def test_calibration_error_equals_that_of_slow_loops(data: st.DataObject) -> None:
+    shape = data.draw(st.tuples(st.integers(1, 12), st.integers(1, 4)))
+    edges = st.integers(0, 15).map(lambda edge: edge / 15)
+    scores = data.draw(hnp.arrays(np.float64, shape, elements=st.one_of(st.floats(0, 1), edges)))
+    labels = data.draw(hnp.arrays(np.int64, shape[0], elements=st.integers(0, shape[1] - 1)))
+    assert calibration_error(scores, labels) == pytest.approx(slow_calibration_error(scores, labels), abs=1e-9)
+
+
+def test_calibration_error_by_hand() -> None:
+    # the bin of 0.9: accuracy 1/2; of 0.5: 1; a sign or a bin that is shared would show
+    scores = np.array([[0.9, 0.1], [0.9, 0.1], [0.5, 0.4]])
+    assert calibration_error(scores, np.array([0, 1, 0])) == pytest.approx(2 / 3 * 0.4 + 1 / 3 * 0.5)
+    assert calibration_error(np.array([[1.0, 0.0]]), np.array([0])) == 0
+    assert calibration_error(np.array([[-1.0, 2.0]]), np.array([1])) is None
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_a_video_of_weight_n_is_n_videos(data: st.DataObject) -> None:
+    scores = data.draw(hnp.arrays(np.float64, (6, 6), elements=st.sampled_from([0.0, 0.25, 0.5, 1.0])))
+    labels = data.draw(hnp.arrays(np.int64, 6, elements=st.integers(0, 5)))
+    times = data.draw(hnp.arrays(np.int64, 6, elements=st.integers(0, 3)))
+    if not times.any():
+        return
+    found = weighted_figures(scores, labels, times[None].astype(np.float32))
+    copies, of = np.repeat(scores, times, axis=0), np.repeat(labels, times)
+    for k in (1, 3, 5):
+        assert found[f"top{k}"][0] == pytest.approx(top_k_accuracy(copies, of, k))
+    assert found["mean_per_class_accuracy"][0] == pytest.approx(mean_per_class_accuracy(copies, of))
+    assert found["mean_average_precision"][0] == pytest.approx(macro_mean_average_precision(copies, of))

@@ -80,6 +80,22 @@ def test_scores_of_one_kind_alone() -> None:
     assert found.ensemble.top1 == 1.0
 
 
+def test_intervals_are_drawn_over_groups_of_videos() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.tile([0, 1], 60)
+    scores = np.eye(2)[np.where(np.repeat(rng.random(12) < 0.6, 10), labels, 1 - labels)]
+    arguments = (scores, None, scores[:, None], labels, ["a", "b"])
+    alone = evaluate_scores(*arguments, groups=[str(place) for place in range(120)])
+    grouped = evaluate_scores(*arguments, groups=[str(place // 10) for place in range(120)])
+    assert alone.num_draws == grouped.num_draws == 1000
+    narrow, wide = (one.intervals["top1"] for one in (alone, grouped))
+    assert narrow.low <= alone.ensemble.top1 <= narrow.high
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+    assert set(alone.intervals) == {"top1", "top3", "top5", "mean_per_class_accuracy", "mean_average_precision"}
+    assert evaluate_scores(*arguments).intervals == {}
+    assert json.loads(json.dumps(alone.to_json())) == alone.to_json()
+
+
 def test_label_that_the_model_does_not_know_is_named() -> None:
     with pytest.raises(LabelError, match=r"label 'gnu' is not a tag of the model \(ant, bee, cat, dog, eel, fox\)"):
         evaluate(PREDICTIONS, ["ant", "ant", "gnu", "bee"])

@@ -171,7 +171,7 @@ def test_dash_is_csv_on_stdout(tmp_path: Path, capsysbinary: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("name", ["tags.xlsx", "tags", "tags.csv.gz"])
 def test_unknown_suffix_names_the_accepted_ones(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=r"choose from \.csv, \.json, \.jsonl, or -"):
+    with pytest.raises(UsageError, match=r"choose from \.csv, \.json, \.jsonl, \.activitynet\.json, or -"):
         writer_for(tmp_path / name)
 
 

@@ -1,0 +1,151 @@
+"""``rratag evaluate FILE...``: official figures, fused and compared files, pictures, as a user runs them."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import CommandLine
+from tests.evaluate.test_official import LABELS, RESULTS, submit
+from tests.evaluate.test_saved import NAMES, SCORES, write
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two runs on 40 videos, the second worse, and ActivityNet's form with its labels, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name, gain in (("a.csv", 2.0), ("b.csv", 0.5)):
+        scores = {}
+        for place in range(40):
+            logits = rng.normal(size=(2, 3))
+            logits[:, place % 3] += gain
+            odds = np.exp(logits)
+            scores[f"{NAMES[place % 3]}/{place:02}.mp4"] = (odds / odds.sum(axis=1, keepdims=True)).tolist()
+        write(Path(name), scores)
+    submit(Path("net.json"), RESULTS)
+    Path("labels.csv").write_text(LABELS)
+    return tmp_path
+
+
+def test_official_figures_and_their_intervals(files: Path, cli: CommandLine) -> None:
+    arguments = ("evaluate", "net.json", "--labels", "labels.csv", "--on", "validation", "--metrics", "activitynet")
+    ran = cli(*arguments, "--per-class")
+    assert ran.code == 0, ran.err
+    assert "net.json, activitynet: 4 videos, 3 tags, 7 predictions" in ran.out
+    rows = {line.split("  ")[0]: line.split() for line in ran.out.splitlines()}
+    assert rows["hit@1"][1:] == ["0.5000", "0.0000", "to", "1.0000"]
+    assert rows["red"] == ["red", "1", "0.0000"]
+    assert "without a prediction, which counts as wrong: 2" in ran.err
+    assert "which count as wrong, as in the script: 1" in ran.err
+    found = cli(*arguments, "--json", "--keep-top", 1).json
+    assert (found["judged"], found["metrics"], found["keep_top"]) == ("net.json", "activitynet", 1)
+    assert found["figures"]["hit@1"]["value"] == 0.5
+    assert [one["label"] for one in found["per_class"]] == NAMES
+    eight = cli(*arguments[:-1], "youtube8m", "--keep-top", 2)
+    assert "the 2 highest of each video" in eight.out
+    assert "which are left out: 1" in eight.err
+
+
+def test_plain_figures_have_intervals_and_classes(files: Path, cli: CommandLine) -> None:
+    ran = cli("evaluate", "a.csv", "--per-class")
+    assert ran.code == 0, ran.err
+    assert "  95 %" in ran.out
+    assert "confused with" in ran.out
+    found = cli("evaluate", "a.csv", "--json").json
+    assert found["num_draws"] == 1000
+    for name, one in found["intervals"].items():
+        assert one["low"] <= found["ensemble"][name] <= one["high"]
+    assert [one["label"] for one in found["per_class"]] == NAMES
+    assert sum(one["num_right"] for one in found["per_class"]) == found["ensemble"]["top1"] * 40
+    assert "confusion" not in found
+
+
+def test_files_are_fused_by_their_weights(files: Path, cli: CommandLine) -> None:
+    ran = cli("evaluate", "a.csv", "b.csv:0.25")
+    assert ran.code == 0, ran.err
+    assert "a.csv and b.csv: 40 videos" in ran.out
+    assert "b.csv alone, weight 0.25" in ran.out
+    heavy = cli("evaluate", "a.csv", "b.csv:1e9", "--json").json
+    assert heavy["ensemble"]["top1"] == cli("evaluate", "b.csv", "--json").json["ensemble"]["top1"]
+    assert [one["weight"] for one in heavy["models"]] == [1, 1e9]
+
+
+def test_two_runs_are_compared(files: Path, cli: CommandLine) -> None:
+    ran = cli("evaluate", "a.csv", "--against", "b.csv")
+    assert ran.code == 0, ran.err
+    assert "a.csv against b.csv: 40 labelled videos" in ran.out
+    assert "McNemar's exact p = " in ran.out
+    found = cli("evaluate", "a.csv", "--against", "b.csv", "--json").json
+    (top1,) = [line.split() for line in ran.out.splitlines() if line.startswith("top-1")]
+    assert float(top1[3]) == pytest.approx(found["figures"]["top1"]["difference"], abs=1e-4)
+    assert found["figures"]["top1"]["difference"] > 0
+    assert f"first tag changed: {len(found['changed'])} of 40 videos" in ran.out
+    net = cli("evaluate", "a.csv", "--against", "b.csv", "--metrics", "kinetics", "--json").json
+    assert net["figures"]["error@1"]["difference"] == pytest.approx(-found["figures"]["top1"]["difference"])
+    # of a fusion against one of its parts
+    assert cli("evaluate", "a.csv", "b.csv", "--against", "b.csv", "--json").json["first"] == "a.csv and b.csv"
+
+
+def test_pictures_are_drawn(files: Path, cli: CommandLine) -> None:
+    assert cli("evaluate", "a.csv", "--figures", "out/figures").code == 0
+    assert sorted(one.name for one in Path("out/figures").iterdir()) == ["confidences.svg", "confusion.svg"]
+    ran = cli("evaluate", "a.csv", "--against", "b.csv", "--figures", "out")
+    assert ran.code == 0, ran.err
+    assert "wrote" in ran.err
+    for name in ("confidences.svg", "confusion.svg", "confusion-against.svg"):
+        ElementTree.parse(Path("out") / name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["a.csv", "--metrics", "voc"], 2, "choose from activitynet, kinetics, youtube8m"),
+        (["a.csv", "--keep-top", "3"], 2, "--keep-top changes nothing here"),
+        (["--metrics", "kinetics"], 2, "--metrics changes nothing here: it is about saved predictions"),
+        (["--against", "a.csv"], 2, "--against changes nothing here"),
+        (["a.csv", "--metrics", "kinetics", "--figures", "x"], 2, "--figures changes nothing here"),
+        (["a.csv", "--against", "b.csv", "--per-class"], 2, "--per-class changes nothing here"),
+        (["a.csv", "--on", "monday"], 2, "unknown --on 'monday'"),
+        (["a.csv", "--on", "test"], 2, "folders divide no videos"),
+        (["a.csv", "--model", "x"], 2, "--model changes nothing here"),
+        (["a.csv", "--columns", "video=file"], 2, "--columns changes nothing here"),
+        (["a.csv", "b.csv:0"], 2, "the weight is 0; give a number above 0"),
+        (["a.csv", "b.csv:heavy"], 2, "TAGS b.csv:heavy: 'heavy' is no weight"),
+        (["a.csv", "--against", "none.csv"], 2, "none.csv: cannot be read"),
+        (["a.csv", "net.json"], 1, "no tagged video in common"),
+        (["net.json", "--metrics", "activitynet"], 1, "no tagged video has a label"),
+        (["net.json", "--labels", "labels.csv", "--metrics", "kinetics", "--on", "train"], 1, "'blue' is predicted"),
+        (["net.json", "--labels", "labels.csv"], 1, "holds only the highest tags"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_cannot_be_judged_is_one_line(
+    files: Path, cli: CommandLine, arguments: list[str], code: int, words: str
+) -> None:
+    cli("evaluate", *arguments).says_one_line(code, words)
+
+
+def test_labelled_videos_without_tags_are_counted(files: Path, cli: CommandLine) -> None:
+    Path("some.csv").write_text("video,label\nblue/00.mp4,blue\nred/02.mp4,red\nnowhere.mp4,red\n")
+    ran = cli("evaluate", "a.csv", "--labels", "some.csv")
+    assert "a.csv: 2 videos" in ran.out
+    assert "labelled videos without tags, which are not judged: 1" in ran.err
+    # a split that the settings name for models is none of folders
+    Path("rratag.toml").write_text('[evaluate]\non = "test"\n')
+    assert cli("evaluate", "a.csv").code == 0
+
+
+def test_nothing_handed_in_is_all_wrong(files: Path, cli: CommandLine) -> None:
+    submit(Path("none.json"), {})
+    found = cli("evaluate", "none.json", "--labels", "labels.csv", "--metrics", "activitynet", "--json").json
+    assert {one["value"] for one in found["figures"].values()} == {0.0}
+    cli("evaluate", "none.json", "--labels", "labels.csv").says_one_line(1, "no tagged video has a label")
+
+
+def test_few_scores_say_so(files: Path, cli: CommandLine) -> None:
+    write(Path("few.csv"), SCORES)
+    assert "4 videos say little" in cli("evaluate", "few.csv").err
