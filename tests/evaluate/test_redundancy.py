@@ -188,7 +188,7 @@ def test_intervals_are_measured_by_their_own_frames(toy_cache: ToyCache, tmp_pat
     folder = save(toy_cache, tmp_path / "rra", num_glimpses=2)
     rows = [f"{name}/0.mp4,{name},1,3,train" for name in toy_cache.class_names]
     (folder / "labels.csv").write_text("\n".join(["video,label,start_s,end_s,split", *rows]) + "\n")
-    found = evaluate_model(folder, toy_cache.cache, part="all")[0].redundancy
+    found = evaluate_model(folder, toy_cache.cache, part="all", test_on="instance")[0].redundancy
     assert found is not None
     maps = [store.read(toy_cache.key(f"{name}/0.mp4")).maps[1:3] for name in toy_cache.class_names]
     head = load_model(folder).head
