@@ -118,12 +118,12 @@ def evaluate(
             workers=options.default_workers(),
             progress=track,
         )
+    if folder is not None:
+        judge.draw(folder, [(judged, found)])  # first: a reader of stdout may leave
     if json:
         typer.echo(json_module.dumps({"judged": judged, **found.to_json()}))
     else:
         _show(found, judged, per_class=per_class)
-    if folder is not None:
-        judge.draw(folder, [(judged, found)])
     if missing:
         warn(f"{len(missing)} labelled videos are not in the cache and not judged, e.g. {missing[0]}")
 
@@ -140,9 +140,10 @@ def _compare(
     """Two runs on the same videos."""
     from rratag.evaluate.paired import compare
 
-    judge.tell_comparison(compare(saved.together, other.together, saved.truth, metrics, keep_top), json=json)
+    found = compare(saved.together, other.together, saved.truth, metrics, keep_top)
     if folder is not None:
         judge.draw(folder, [(one.together.name, one.evaluation()) for one in (saved, other)])
+    judge.tell_comparison(found, json=json)
 
 
 def _check_together(context: typer.Context, tags: list[str] | None, root: Path | None, labels: Path | None) -> None:

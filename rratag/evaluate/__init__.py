@@ -1,1 +1,1 @@
-"""Predictions and labels become figures. Imports records, errors and tag's readers."""
+"""Predictions and labels become figures. Imports records, errors, data and what tag reads."""
