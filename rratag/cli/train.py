@@ -15,7 +15,8 @@ from rratag.records import FLOW
 
 if TYPE_CHECKING:
     from rratag.train.finetune import FinetuneConfig
-    from rratag.train.fit import EpochRecord, FitResult
+    from rratag.train.fit import FitResult
+    from rratag.train.history import EpochRecord
     from rratag.train.presets import Preset
     from rratag.train.run import TrainingData
 
@@ -69,6 +70,15 @@ def train(
     learning_rate: Annotated[
         float | None,
         typer.Option("--learning-rate", help="Of Adam.  [default: 0.001; paper: 0.0002]"),
+    ] = None,
+    decay_every: Annotated[
+        int | None,
+        typer.Option(
+            "--decay-every",
+            min=1,
+            metavar="STEPS",
+            help="With --preset paper: the rate times 0.1 every so many steps, as on Kinetics.  [default: 30 epochs]",
+        ),
     ] = None,
     batch_size: Annotated[
         int | None,
@@ -133,7 +143,10 @@ def train(
         raise UsageError(f"unknown --preset {preset!r}; choose from {', '.join(PRESETS)}")
     options.check_modality(modality)
     chosen = PRESETS[preset]
+    if preset != "paper":
+        options.refuse_unused(context, ("decay_every",), "only --preset paper decays by steps")
     settings = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "patience": patience}
+    settings["decay_every"] = decay_every
     tuning = _finetuning(context, finetune, finetune_after, backbone_bn, backbone_lr_scale, clip, views, chosen)
     fixed = chosen.train if tuning is None else {**chosen.train, **chosen.finetuned}
     config_fields = {**fixed, **{name: value for name, value in settings.items() if value is not None}}

@@ -26,7 +26,8 @@ from rratag.model import Model, save_model
 from rratag.model_backbone import BACKBONE_FILE, backbone_bytes
 from rratag.records import RGB, Instance
 from rratag.train.finetune import FinetuneConfig, Unfrozen, trainable
-from rratag.train.fit import EpochRecord, FitResult, TrainConfig, fit
+from rratag.train.fit import FitResult, TrainConfig, fit
+from rratag.train.history import EpochRecord
 from rratag.video.augment import TrainingView, asked, check_views, parse_views
 
 

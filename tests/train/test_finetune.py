@@ -21,7 +21,8 @@ from rratag.head.rra import HeadConfig
 from rratag.head.variants import build_head
 from rratag.train import finetune as finetune_module
 from rratag.train.finetune import FinetuneConfig, Unfrozen
-from rratag.train.fit import EpochRecord, FitResult, TrainConfig, fit
+from rratag.train.fit import FitResult, TrainConfig, fit
+from rratag.train.history import EpochRecord
 from rratag.train.presets import PRESETS
 from rratag.train.validate import validate
 from rratag.video.plan import Sampling
