@@ -14,10 +14,10 @@ from rratag.errors import UsageError
 from rratag.records import FLOW
 
 if TYPE_CHECKING:
+    from rratag.presets import Preset
     from rratag.train.finetune import FinetuneConfig
     from rratag.train.fit import FitResult
     from rratag.train.history import EpochRecord
-    from rratag.train.presets import Preset
     from rratag.train.run import TrainingData
 
 
@@ -48,9 +48,7 @@ def train(
             help="Of rra: average, spatial, no-norm, no-relu, linear, neg-relu (Table 4), zero (control), original.",
         ),
     ] = "rra",
-    preset: Annotated[
-        str, typer.Option("--preset", help="default, or paper (section 5.1, its frozen phase).")
-    ] = "default",
+    preset: options.Preset = "default",
     input_bn: Annotated[
         bool | None,
         typer.Option(
@@ -132,10 +130,11 @@ def train(
     from rratag.head.rra import HeadConfig
     from rratag.head.variants import build_head, variant_fields
     from rratag.model import METRICS_FILE, check_place
+    from rratag.presets import preset as preset_of
     from rratag.train.fit import TrainConfig, check_together
-    from rratag.train.presets import PRESETS
     from rratag.train.run import (
         LabelOptions,
+        check_preset,
         checkpoint_path,
         find_device,
         load_training_data,
@@ -146,11 +145,10 @@ def train(
     )
     from rratag.video.augment import parse_views
 
-    if preset not in PRESETS:
-        raise UsageError(f"unknown --preset {preset!r}; choose from {', '.join(PRESETS)}")
     options.check_modality(modality)
-    chosen = PRESETS[preset]
-    if preset != "paper":
+    chosen = preset_of(preset)
+    follows_paper = chosen.train.get("schedule") == "step"
+    if not follows_paper:
         options.refuse_unused(context, ("decay_every",), "only --preset paper decays by steps")
     settings = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "patience": patience}
     settings["decay_every"] = decay_every
@@ -175,12 +173,13 @@ def train(
     cached_views = () if tuning is not None and tuning.after == 0 else training_views
     store = FeatureStore(options.absolute(cache))
     data = load_training_data(store, roots or [], label_options, modality, views=cached_views)
+    check_preset(preset, data)
     folder = out_folder or config.MODELS_DIR / config.MODEL_NAME
     check_place(folder)
     checkpoint = checkpoint_path(folder, data, head_fields, train_config, tuning)
     _tell_data(data, [view.name for view in training_views])
-    if preset == "paper" and tuning is None:
-        say("preset paper: the frozen phase of section 5.1 only; the full recipe also trains the CNN from video frames")
+    if follows_paper and tuning is None:
+        say(f"preset {preset}: the frozen phase of section 5.1 only; the whole recipe trains the CNN too")
     model, result = train_model(
         data,
         head_fields,

@@ -20,11 +20,11 @@ from rratag.errors import ModelError, StoppedError, UsageError
 from rratag.head.losses import parse_loss
 from rratag.head.rra import GlimpseHead, HeadConfig
 from rratag.head.variants import build_head
+from rratag.presets import PRESETS
 from rratag.records import Instance
 from rratag.train import fit as fit_module
 from rratag.train.fit import FitResult, TrainConfig, fit
 from rratag.train.history import EpochRecord
-from rratag.train.presets import PRESETS
 from rratag.train.validate import Evaluation, validate
 from tests.train.synthetic import CHANNELS, CLASSES, SyntheticStore, make_dataset
 
