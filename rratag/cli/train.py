@@ -59,13 +59,6 @@ def train(
         float | None,
         typer.Option("--dropout", help="Before each classifier.  [default: 0.5; paper: 0.7]"),
     ] = None,
-    input_dropout: Annotated[
-        float | None,
-        typer.Option(
-            "--input-dropout",
-            help="Of whole channels of a video's maps.  [default: 0.0; paper: 0]",
-        ),
-    ] = None,
     epochs: options.Epochs = None,
     finetune: options.Finetune = False,
     finetune_after: options.FinetuneAfter = None,
@@ -158,8 +151,7 @@ def train(
     train_config = TrainConfig(loss=loss, frames=train_frames, seed=seed, class_balance=class_balance, **config_fields)
     head_fields: dict[str, Any] = {**variant_fields(head, variant), "num_glimpses": glimpses, **chosen.head}
     head_fields["glimpse_weights"] = glimpse_weights
-    said = {"input_bn": input_bn, "dropout": dropout, "input_dropout": input_dropout}
-    head_fields |= {name: value for name, value in said.items() if value is not None}
+    head_fields |= {name: value for name, value in (("input_bn", input_bn), ("dropout", dropout)) if value is not None}
     # refused now, not after the cache was read
     built = build_head(HeadConfig(channels=1, num_classes=2, **head_fields))
     check_together(built.config, train_config)

@@ -49,7 +49,6 @@ class HeadConfig:
     kind : a name in :data:`rratag.head.variants.HEADS`
     num_glimpses : K, at most 64; becomes 1 for the kinds of :data:`POOLING`
     dropout : probability, in [0, 1), on x-hat^k before its classifier only
-    input_dropout : probability, in [0, 1), on each channel of X, at all positions of a video alike; not in the paper
     input_bn : a BatchNorm-ReLU before the first glimpse: X-bar^1 = ReLU(BN(X)) instead of X
     attention : one softmax over all positions, one per frame and the mean over frames, or equal weights (in the
         kinds of :data:`POOLING` always)
@@ -70,7 +69,6 @@ class HeadConfig:
     kind: str = "rra"
     num_glimpses: int = config.GLIMPSES
     dropout: float = 0.5
-    input_dropout: float = 0.0
     input_bn: bool = True
     attention: str = "spatiotemporal"
     norm: bool = True
@@ -91,9 +89,8 @@ class HeadConfig:
             value = getattr(self, name)
             if not smallest <= value <= largest:
                 raise UsageError(f"{name} is {value}; it must be from {smallest} to {largest}")
-        for name in ("dropout", "input_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)!r}; it must be at least 0 and below 1")
+        if not 0 <= self.dropout < 1:
+            raise UsageError(f"dropout is {self.dropout!r}; it must be at least 0 and below 1")
         self.fixed_weights()
 
     def fixed_weights(self) -> list[float]:
@@ -317,23 +314,9 @@ class GlimpseHead(nn.Module):
         self.config = config
         self.first = Glimpse(C, num_first, (config.input_bn, config.input_bn), config.attention)
         self.dropout = nn.Dropout(config.dropout)
-        self.input_dropout = nn.Dropout1d(config.input_dropout)
         self.classifiers = nn.ModuleList(nn.Linear(C, config.num_classes) for _ in range(K))
         # log-weights of the glimpses; equal at first, as in Eq. 6
         self.importance = nn.Parameter(torch.zeros(K)) if config.glimpse_weights == "learned" else None
-
-    @contextmanager
-    def without_dropout(self) -> Iterator[None]:
-        """Inside, nothing is dropped, whatever the mode."""
-        dropouts: list[nn.Module] = [self.dropout, self.input_dropout]
-        before = [one.training for one in dropouts]
-        for one in dropouts:
-            one.eval()
-        try:
-            yield
-        finally:
-            for one, mode in zip(dropouts, before, strict=True):
-                one.train(mode)
 
     def glimpse_weights(self) -> Tensor:
         """Importance of each glimpse (K,), summing to 1."""
@@ -396,7 +379,6 @@ class GlimpseHead(nn.Module):
         else:
             x = x.masked_fill(~real.unsqueeze(-1), 0)
             counts = real.sum(1, keepdim=True).to(weight.dtype)
-        x = self.input_dropout(x.transpose(1, 2)).transpose(1, 2)
         layout = Layout(features.shape[1], real, counts)
         if not (self.training and self.config.input_bn):
             return Maps(x, None, None, layout)

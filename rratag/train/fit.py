@@ -343,12 +343,14 @@ class _Run:
         Of the base alone, whatever views trained: these statistics are used where the base alone is read.
         """
         self.head.train()
+        self.head.dropout.eval()
         if phase is not None:
             phase.train(False)
-        with self.head.without_dropout(), recomputed_statistics(self.head):
+        with recomputed_statistics(self.head):
             order = list(range(len(self.train)))
             for batch in self._batches(batches(order, self.batch_size), 0, phase, base_only=True):
                 self.head(batch.features, batch.mask)
+        self.head.dropout.train()
 
     def _check_finite(self, phase: Unfrozen | None) -> None:
         trained = [self.head] if phase is None else [self.head, phase.network]

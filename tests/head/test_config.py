@@ -19,7 +19,6 @@ configs = st.builds(
     kind=st.sampled_from(sorted(HEADS)),
     num_glimpses=st.integers(1, 64),
     dropout=st.floats(0, 1, exclude_max=True),
-    input_dropout=st.floats(0, 1, exclude_max=True),
     input_bn=st.booleans(),
     attention=st.sampled_from(ATTENTIONS),
     norm=st.booleans(),
@@ -51,7 +50,6 @@ def test_mean_pooling_has_one_glimpse_and_equal_weights() -> None:
         ({"num_classes": 1}, "num_classes is 1"),
         ({"dropout": 1.0}, "dropout is 1.0; it must be at least 0 and below 1"),
         ({"dropout": float("nan")}, "dropout is nan"),
-        ({"input_dropout": -0.1}, "input_dropout is -0.1; it must be at least 0 and below 1"),
     ],
 )
 def test_what_is_not_accepted_is_named(change: dict[str, object], message: str) -> None:

@@ -226,24 +226,6 @@ def test_dropout_stands_before_the_classifiers_only() -> None:
     assert not torch.equal(first.logits, second.logits)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_input_dropout_takes_whole_channels_of_each_video(dtype: torch.dtype) -> None:
-    torch.manual_seed(0)
-    head = build_head(HeadConfig(64, CLASSES, kind="mean", input_bn=False, dropout=0, input_dropout=0.75)).train()
-    x = torch.rand(6, 2, 2, 3, 64).add(1).to(dtype)
-    mask = torch.rand(6, 2, 2, 3) < 0.7
-    mask[:, 0, 0, 0] = True
-    with head.without_dropout():
-        means = head(x, mask).summaries
-        assert torch.equal(means, head(x, mask).summaries)
-    found = head(x, mask).summaries / means
-    kept = found > 0.1
-    torch.testing.assert_close(found, 4.0 * kept, rtol=0.02, atol=1e-6)  # its mean stays what it was
-    assert 0.15 < kept.float().mean() < 0.35
-    assert not torch.equal(kept[0], kept[1])
-    assert torch.equal(head.eval()(x, mask).summaries, means)
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 def test_half_precision_maps_are_computed_with_in_float32(dtype: torch.dtype, training: bool) -> None:

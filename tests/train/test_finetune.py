@@ -133,7 +133,6 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(images_at_once: int, mo
     torch.manual_seed(0)
     head = build_head(HEAD).train()
     head.dropout.eval()
-    head.input_dropout.eval()
     found = gradients(phase(), head, indices)
     # the same by autograd through everything at once
     made, whole = MadeFrames(9, 1), tiny(folded=False)
@@ -314,7 +313,6 @@ def test_mixed_precision_passes_the_gradient_on(monkeypatch: pytest.MonkeyPatch)
     torch.manual_seed(0)
     head = build_head(HEAD).train()
     head.dropout.eval()
-    head.input_dropout.eval()
     exact = gradients(phase(), head, [4, 0, 3, 7])
 
     def mixed(self: Unfrozen, images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
