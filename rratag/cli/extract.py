@@ -19,6 +19,7 @@ def extract(
     cache: options.Cache = config.CACHE_DIR,
     backbone: options.Backbone = config.BACKBONE,
     weights: options.Weights = None,
+    preset: options.Preset = "default",
     input_size: options.InputSize = config.INPUT_SIZE,
     crops: options.Crops = config.CROPS,
     views: options.Views = None,
@@ -49,12 +50,15 @@ def extract(
     from rratag.features.extract import Extraction, RunOptions
     from rratag.features.request import Request
     from rratag.features.store import FeatureStore
+    from rratag.presets import preset as preset_of
     from rratag.tag.writers import check_place, write_report
     from rratag.video.augment import check_views, parse_views
     from rratag.video.discover import discover
 
     set_verbosity(quiet=quiet, verbose=verbose)
-    sampling = options.sampling(frames, fps, max_frames)
+    usual = preset_of(preset).features
+    sampling = options.sampling(frames, fps, max_frames, usual)
+    input_size = input_size or usual.get("input_size")
     request = Request(backbone, weights, input_size, crops, sampling, decoder, device, precision, modality)
     training_views = parse_views(views)
     check_views(training_views, crops, modality)

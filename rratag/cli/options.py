@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -75,6 +75,14 @@ Modality = Annotated[
     str,
     typer.Option(
         "--modality", help="What the CNN sees: rgb, or flow (TV-L1 optical flow; slow, see --dry-run; needs OpenCV)."
+    ),
+]
+Preset = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        help="default; paper (section 5.1, its frozen phase); the same for its data sets: activitynet, kinetics,"
+        " youtube-birds, youtube-cars. Those with frames a second are given to `extract` and `train` alike.",
     ),
 ]
 CachedModality = Annotated[
@@ -219,8 +227,14 @@ def default_workers() -> int:
     return min(8, count)
 
 
-def sampling(frames: int | None, fps: float | None, max_frames: int | None) -> Sampling:
+def sampling(
+    frames: int | None, fps: float | None, max_frames: int | None, usual: Mapping[str, Any] | None = None
+) -> Sampling:
     """Which frames of a video are wanted, from the three options.
+
+    Parameters
+    ----------
+    usual : ``frames`` or ``fps`` of a preset, for where the user gives neither
 
     Raises
     ------
@@ -230,6 +244,8 @@ def sampling(frames: int | None, fps: float | None, max_frames: int | None) -> S
     from rratag.errors import UsageError
     from rratag.video.plan import Sampling
 
+    if frames is None and fps is None and usual:
+        frames, fps = usual.get("frames"), usual.get("fps")
     if fps is None:
         return Sampling(frames=config.FRAMES if frames is None else frames, max_frames=max_frames)
     if frames is not None:

@@ -14,9 +14,10 @@ from rratag.errors import UsageError
 from rratag.records import FLOW
 
 if TYPE_CHECKING:
+    from rratag.presets import Preset
     from rratag.train.finetune import FinetuneConfig
-    from rratag.train.fit import EpochRecord, FitResult
-    from rratag.train.presets import Preset
+    from rratag.train.fit import FitResult
+    from rratag.train.history import EpochRecord
     from rratag.train.run import TrainingData
 
 
@@ -47,9 +48,7 @@ def train(
             help="Of rra: average, spatial, no-norm, no-relu, linear, neg-relu (Table 4), zero (control), original.",
         ),
     ] = "rra",
-    preset: Annotated[
-        str, typer.Option("--preset", help="default, or paper (section 5.1, its frozen phase).")
-    ] = "default",
+    preset: options.Preset = "default",
     input_bn: Annotated[
         bool | None,
         typer.Option(
@@ -69,6 +68,15 @@ def train(
     learning_rate: Annotated[
         float | None,
         typer.Option("--learning-rate", help="Of Adam.  [default: 0.001; paper: 0.0002]"),
+    ] = None,
+    decay_every: Annotated[
+        int | None,
+        typer.Option(
+            "--decay-every",
+            min=1,
+            metavar="STEPS",
+            help="With --preset paper: the rate times 0.1 every so many steps, as on Kinetics.  [default: 30 epochs]",
+        ),
     ] = None,
     batch_size: Annotated[
         int | None,
@@ -113,10 +121,11 @@ def train(
     from rratag.head.rra import HeadConfig
     from rratag.head.variants import build_head, variant_fields
     from rratag.model import METRICS_FILE, check_place
+    from rratag.presets import preset as preset_of
     from rratag.train.fit import TrainConfig, check_together
-    from rratag.train.presets import PRESETS
     from rratag.train.run import (
         LabelOptions,
+        check_preset,
         checkpoint_path,
         find_device,
         load_training_data,
@@ -127,11 +136,13 @@ def train(
     )
     from rratag.video.augment import parse_views
 
-    if preset not in PRESETS:
-        raise UsageError(f"unknown --preset {preset!r}; choose from {', '.join(PRESETS)}")
     options.check_modality(modality)
-    chosen = PRESETS[preset]
+    chosen = preset_of(preset)
+    follows_paper = chosen.train.get("schedule") == "step"
+    if not follows_paper:
+        options.refuse_unused(context, ("decay_every",), "only --preset paper decays by steps")
     settings = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "patience": patience}
+    settings["decay_every"] = decay_every
     tuning = _finetuning(context, finetune, finetune_after, backbone_bn, backbone_lr_scale, clip, views, chosen)
     fixed = chosen.train if tuning is None else {**chosen.train, **chosen.finetuned}
     config_fields = {**fixed, **{name: value for name, value in settings.items() if value is not None}}
@@ -152,14 +163,15 @@ def train(
     cached_views = () if tuning is not None and tuning.after == 0 else training_views
     store = FeatureStore(options.absolute(cache))
     data = load_training_data(store, roots or [], label_options, modality, views=cached_views)
+    check_preset(preset, data)
     folder = out_folder or config.MODELS_DIR / config.MODEL_NAME
     check_place(folder)
     checkpoint = checkpoint_path(folder, data, head_fields, train_config, tuning)
     _tell_data(data, [view.name for view in training_views])
     if (short := data.short(train_frames)) is not None:
         warn(str(short))
-    if preset == "paper" and tuning is None:
-        say("preset paper: the frozen phase of section 5.1 only; the full recipe also trains the CNN from video frames")
+    if follows_paper and tuning is None:
+        say(f"preset {preset}: the frozen phase of section 5.1 only; the whole recipe trains the CNN too")
     model, result = train_model(
         data,
         head_fields,

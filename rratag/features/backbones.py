@@ -123,7 +123,11 @@ class Backbone:
         -------
         Of shape (B, C, h, w).
         """
-        return self._features(self.network, self.normalise(images))
+        return self.maps(self.normalise(images))
+
+    def maps(self, pixels: Tensor) -> Tensor:
+        """Feature maps (B, C, h, w) of what :meth:`normalise` gave, which may record gradients."""
+        return self._features(self.network, pixels)
 
     def classify(self, maps: Tensor) -> Tensor:
         """The network's own logits, (B, classes), from its feature maps (B, C, h, w), pooled here."""

@@ -104,15 +104,20 @@ class Prediction(Scored):
         return (self,)
 
     def evidence(self, label: int | str) -> Evidence:
-        """When and where the model looked for `label` (class number or name).
+        """When and where the model looked for `label` (class number or name): `evidence_of` the glimpse for it.
 
-        Of all glimpses the one with the highest score for this label (the first among equals); of its views the one in
-        which that glimpse scores the label highest; there the frame with the greatest attention mass, and the smallest
-        box of cells holding half of that frame's mass (`rratag.explain.evidence`). Where the views are fused jointly,
-        the view of a frame that holds the greatest mass among all views of all frames.
+        That is the one with the highest score for this label, the first among equals.
         """
         number = self.class_names.index(label) if isinstance(label, str) else label
-        glimpse = int(np.argmax(self.glimpse_scores[:, number]))
+        return self.evidence_of(int(np.argmax(self.glimpse_scores[:, number])), number)
+
+    def evidence_of(self, glimpse: int, number: int) -> Evidence:
+        """When and where this glimpse looked for the class of this number.
+
+        Of its views the one in which it scores the class highest; there the frame with the greatest attention mass, and
+        the smallest box of cells holding half of that frame's mass (`rratag.explain.evidence`). Where the views are
+        fused jointly, the view of a frame that holds the greatest mass among all views of all frames.
+        """
         row = int(np.argmax(_log_softmax(self.logits[:, glimpse])[:, number]))
         view = row if self.peak_views is None else int(self.peak_views[row, glimpse])
         frame = int(self.peak_frames[row, glimpse])

@@ -13,7 +13,7 @@ from rratag.head.losses import parse_loss
 from rratag.train.grid import BASE, TABLES, Contender, Result
 
 Row = dict[str, float]
-"""One epoch, as :meth:`rratag.train.fit.EpochRecord.to_json` gives it."""
+"""One epoch, as :meth:`rratag.train.history.EpochRecord.to_json` gives it."""
 
 
 def figures(results: Sequence[Result], tables: Sequence[str]) -> dict[str, str]:

@@ -29,6 +29,7 @@ from rratag.head.rra import GlimpseHead, HeadConfig, recomputed_statistics
 from rratag.head.variants import build_head
 from rratag.train.checkpoint import check_state, describe, read_checkpoint, write_checkpoint
 from rratag.train.finetune import Unfrozen
+from rratag.train.history import EpochRecord
 from rratag.train.schedule import SCHEDULES, batches, default_batch_size, default_epochs, rate_factor
 from rratag.train.validate import Evaluation, validate
 
@@ -51,7 +52,7 @@ class TrainConfig:
     batch_size : videos a step, at most as many as there are; None is
         :func:`rratag.train.schedule.default_batch_size`
     learning_rate, weight_decay : of Adam
-    schedule : see :func:`rratag.train.schedule.rate_factor`
+    schedule, decay_every : see :func:`rratag.train.schedule.rate_factor`
     frames : N, random frames of each video in training
     seed : of everything random
     patience : epochs without a better validation accuracy after which training ends; None never ends early
@@ -69,6 +70,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     schedule: str = "cosine"
+    decay_every: int | None = None
     frames: int = defaults.TRAIN_FRAMES
     seed: int = defaults.SEED
     patience: int | None = None
@@ -80,10 +82,13 @@ class TrainConfig:
             value = getattr(self, name)
             if value not in accepted:
                 raise UsageError(f"unknown {name} {value!r}; choose from {', '.join(accepted)}")
-        for name, smallest in (("epochs", 1), ("batch_size", 2), ("frames", 1), ("seed", 0), ("patience", 1)):
+        least = {"epochs": 1, "batch_size": 2, "frames": 1, "seed": 0, "patience": 1, "decay_every": 1}
+        for name, smallest in least.items():
             value = getattr(self, name)
             if value is not None and value < smallest:
                 raise UsageError(f"{name} is {value}; it must be at least {smallest}")
+        if self.decay_every is not None and self.schedule != "step":
+            raise UsageError(f"decay_every changes nothing in the schedule {self.schedule}; it belongs to step")
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"learning_rate is {self.learning_rate}; it must be a number above 0")
         if not 0 <= self.weight_decay < math.inf:
@@ -100,42 +105,6 @@ def check_together(head: HeadConfig, config: TrainConfig) -> None:
     """
     if head.glimpse_weights == "learned" and "Le" not in dict(parse_loss(config.loss).terms):
         raise UsageError(f"learned glimpse weights have no part in the loss {config.loss}; add Le to it, e.g. Li+Le")
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One row of the history.
-
-    Attributes
-    ----------
-    epoch : counted from 1
-    train_losses : mean over the epoch's steps of each term of the loss before its weight, in nats
-    glimpse_losses : the same of each glimpse's cross entropy, the terms of L_i (Eq. 5)
-    validation : None if there are no validation videos
-    learning_rate : at the epoch's last step
-    seconds : time the epoch took
-    gap : of the first epoch from video frames: accuracy and loss of the weights before it on the validation videos
-        through frames, less the same from the cache; None in other epochs
-    """
-
-    epoch: int
-    train_losses: dict[str, float]
-    glimpse_losses: tuple[float, ...]
-    validation: Evaluation | None
-    learning_rate: float
-    seconds: float
-    gap: tuple[float, float] | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Flat JSON object: a row of ``history.csv``."""
-        row: dict[str, Any] = {"epoch": self.epoch}
-        row |= {f"train_{name}": value for name, value in self.train_losses.items()}
-        row |= {f"train_glimpse_{k}": one for k, one in enumerate(self.glimpse_losses, start=1)}
-        if self.validation is not None:
-            row |= {"validation_loss": self.validation.loss, "validation_accuracy": self.validation.accuracy}
-            row |= {f"validation_glimpse_{k}": one for k, one in enumerate(self.validation.glimpse_accuracy, start=1)}
-        row |= {"learning_rate": self.learning_rate, "seconds": round(self.seconds, 3)}
-        return row if self.gap is None else row | {"gap_accuracy": self.gap[0], "gap_loss": self.gap[1]}
 
 
 @dataclass(frozen=True)
@@ -311,7 +280,8 @@ class _Run:
         rate = 0.0
         with closing(self._batches(cut, number, phase)) as drawn:
             for step, batch in enumerate(drawn, start=(number - 1) * len(cut)):
-                rate = self.config.learning_rate * rate_factor(self.config.schedule, step, len(cut), self.epochs)
+                factor = rate_factor(self.config.schedule, step, len(cut), self.epochs, self.config.decay_every)
+                rate = self.config.learning_rate * factor
                 parts, glimpses = self._step(batch, rate, number, phase)
                 for name, value in parts.items():
                     sums[name] += value
@@ -397,7 +367,7 @@ class _Run:
         return {
             "head": self.head.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "history": [_record_to_json(record) for record in self.history],
+            "history": [record.to_kept() for record in self.history],
             "best_epoch": self.best_epoch,
             "best_weights": self.best_weights,
             **tuned,
@@ -421,7 +391,7 @@ class _Run:
             network.load_state_dict(state["backbone"])
             self.best_backbone = state["best_backbone"]
         self.optimiser.load_state_dict(state["optimiser"])
-        self.history = [_record_from_json(row) for row in state["history"]]
+        self.history = [EpochRecord.from_kept(row) for row in state["history"]]
         self.best_epoch, self.best_weights = state["best_epoch"], state["best_weights"]
         logger.info("going on from %s after epoch %d", self.checkpoint, len(self.history))
 
@@ -444,15 +414,3 @@ def _copied(module: torch.nn.Module) -> dict[str, Tensor]:
 def _mix(seed: int, epoch: int) -> int:
     """One seed for torch from two."""
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _record_to_json(record: EpochRecord) -> dict[str, Any]:
-    row = asdict(record)
-    return row if record.gap is not None else {name: value for name, value in row.items() if name != "gap"}
-
-
-def _record_from_json(row: dict[str, Any]) -> EpochRecord:
-    found = row["validation"]
-    if found is not None:
-        found = Evaluation(found["loss"], found["accuracy"], tuple(found["glimpse_accuracy"]))
-    return EpochRecord(**{**row, "glimpse_losses": tuple(row["glimpse_losses"]), "validation": found})

@@ -28,7 +28,8 @@ from rratag.features.store import FeatureStore
 from rratag.head.rra import HeadConfig
 from rratag.head.scores import concatenation_scores, ensemble_scores, glimpse_scores
 from rratag.head.variants import VARIANTS
-from rratag.train.fit import MAPS_TYPE, EpochRecord, TrainConfig, fit
+from rratag.train.fit import MAPS_TYPE, TrainConfig, fit
+from rratag.train.history import EpochRecord
 from rratag.train.linear import fit_logistic, mean_vectors
 from rratag.train.run import LabelOptions, TrainingData, load_training_data
 from rratag.train.validate import all_logits

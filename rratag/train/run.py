@@ -19,15 +19,17 @@ from rratag.errors import CacheError, LabelError, UsageError
 from rratag.features.catalog import Catalog, Listing
 from rratag.features.parts import view_parts
 from rratag.features.plan import open_stores
-from rratag.features.request import DEVICES, extract_command, recipe_in
+from rratag.features.request import DEVICES, Request, extract_command, recipe_in
 from rratag.features.spec import Spec, digest
 from rratag.features.store import FeatureStore, JoinedStores
 from rratag.head.rra import HeadConfig
 from rratag.model import Model, save_model
 from rratag.model_backbone import BACKBONE_FILE, backbone_bytes
+from rratag.presets import preset
 from rratag.records import RGB, Instance
 from rratag.train.finetune import FinetuneConfig, Unfrozen, trainable
-from rratag.train.fit import EpochRecord, FitResult, TrainConfig, fit
+from rratag.train.fit import FitResult, TrainConfig, fit
+from rratag.train.history import EpochRecord
 from rratag.video.augment import TrainingView, asked, check_views, parse_views
 
 
@@ -343,6 +345,25 @@ def _is_there(path: Path, size: int) -> bool:
         return path.stat().st_size == size
     except OSError:
         return False
+
+
+def check_preset(name: str, data: TrainingData) -> None:
+    """Refuse features that are not what a preset is about.
+
+    Raises
+    ------
+    CacheError
+        If they differ.
+    """
+    have = {**data.recipe, **data.recipe["sampling"]}
+    wanted = preset(name).features
+    if any(have[option] != value for option, value in wanted.items()):
+        usual = Request().recipe()
+        reset = {option if option in usual else "sampling" for option in wanted}
+        command = extract_command(data.roots[0], {**data.recipe, **{option: usual[option] for option in reset}})
+        shown = {option: have[option] for option in (*wanted, "frames", "fps") if have[option] is not None}
+        said, found = (" ".join(f"{option}={value}" for option, value in one.items()) for one in (wanted, shown))
+        raise CacheError(f"--preset {name} is for features of {said}, not {found}; run {command} --preset {name}")
 
 
 def find_device(name: str) -> str:

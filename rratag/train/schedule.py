@@ -7,22 +7,23 @@ import math
 SCHEDULES = ("cosine", "step")
 
 
-def rate_factor(schedule: str, step: int, steps_per_epoch: int, epochs: int) -> float:
+def rate_factor(schedule: str, step: int, steps_per_epoch: int, epochs: int, decay_every: int | None = None) -> float:
     """What to multiply the learning rate by at one step of the optimiser.
 
     Parameters
     ----------
     schedule : ``cosine``, from 1 to 0 over the whole run after a linear warm-up of at most a twentieth of it and five
-        epochs; ``step``, times 0.1 every 30 epochs (section 5.1)
+        epochs; ``step``, times 0.1 every 30 epochs, or every `decay_every` steps (section 5.1)
     step : counted from 0 over the whole run
     steps_per_epoch, epochs : at least 1
+    decay_every : steps, at least 1, of the schedule ``step``; None is 30 epochs
 
     Returns
     -------
     In (0, 1].
     """
     if schedule == "step":
-        return float(0.1 ** (step // steps_per_epoch // 30))
+        return float(0.1 ** (step // (decay_every or 30 * steps_per_epoch)))
     total = steps_per_epoch * epochs
     warm_up = min(5 * steps_per_epoch, max(1, total // 20))
     if step < warm_up:

@@ -19,10 +19,11 @@ from rratag.errors import ModelError, StoppedError, UsageError
 from rratag.head.losses import parse_loss
 from rratag.head.rra import HeadConfig
 from rratag.head.variants import build_head
+from rratag.presets import PRESETS
 from rratag.train import finetune as finetune_module
 from rratag.train.finetune import FinetuneConfig, Unfrozen
-from rratag.train.fit import EpochRecord, FitResult, TrainConfig, fit
-from rratag.train.presets import PRESETS
+from rratag.train.fit import FitResult, TrainConfig, fit
+from rratag.train.history import EpochRecord
 from rratag.train.validate import validate
 from rratag.video.plan import Sampling
 from tests.train.made_frames import MadeFrames, tiny

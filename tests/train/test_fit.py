@@ -20,10 +20,11 @@ from rratag.errors import ModelError, StoppedError, UsageError
 from rratag.head.losses import parse_loss
 from rratag.head.rra import GlimpseHead, HeadConfig
 from rratag.head.variants import build_head
+from rratag.presets import PRESETS
 from rratag.records import Instance
 from rratag.train import fit as fit_module
-from rratag.train.fit import EpochRecord, FitResult, TrainConfig, fit
-from rratag.train.presets import PRESETS
+from rratag.train.fit import FitResult, TrainConfig, fit
+from rratag.train.history import EpochRecord
 from rratag.train.validate import Evaluation, validate
 from tests.train.synthetic import CHANNELS, CLASSES, SyntheticStore, make_dataset
 
@@ -355,6 +356,8 @@ def test_validation_by_hand(num_views: int) -> None:
         ({"epochs": 0}, "epochs is 0; it must be at least 1"),
         ({"batch_size": 1}, "batch_size is 1; it must be at least 2"),
         ({"patience": 0}, "patience is 0"),
+        ({"schedule": "step", "decay_every": 0}, "decay_every is 0; it must be at least 1"),
+        ({"decay_every": 10}, "decay_every changes nothing in the schedule cosine"),
         ({"seed": -1}, "seed is -1; it must be at least 0"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),

@@ -31,6 +31,11 @@ def test_step_divides_by_ten_every_thirty_epochs() -> None:
     assert rate_factor("step", 30 * 7 - 1, 7, 90) == 1
 
 
+def test_or_every_so_many_steps() -> None:
+    rates = [rate_factor("step", step, 7, 1, decay_every=20) for step in range(60)]
+    assert rates == pytest.approx([1.0] * 20 + [0.1] * 20 + [0.01] * 20)
+
+
 @pytest.mark.parametrize("schedule", ["cosine", "step"])
 def test_one_step_trains(schedule: str) -> None:
     assert 0 < rate_factor(schedule, 0, 1, 1) <= 1
