@@ -13,9 +13,9 @@ ENV_PREFIX = "RRATAG_"
 
 MODALITY = "rgb"
 BACKBONE = "efficientnet_lite0"
-FRAMES = 25
+FRAMES = 12
 CROPS = "full"
-INPUT_SIZE: int | None = None
+INPUT_SIZE = 336
 DECODER = "auto"
 BATCH_SIZE = 16
 

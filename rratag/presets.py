@@ -37,6 +37,8 @@ _PAPER = Preset(
 
 PRESETS: dict[str, Preset] = {
     "default": Preset(),
+    # the best that was measured, at any cost: docs/results.md
+    "accurate": Preset(features={"input_size": 448}),
     "paper": _PAPER,
     # section 5.1: videos brought to 2 or 4 frames a second
     "youtube-birds": replace(_PAPER, features={"fps": 2.0}),

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 LABELLED_PER_CLASS = 20
 UNSEEN_PER_CLASS = 8
 FRAMES = 12
+INPUT_SIZE = 224
 EPOCHS = 20
-"""Fewer frames and epochs than the defaults: a demo of minutes, on two cores."""
+"""Smaller pictures and fewer epochs than the defaults: a demo of minutes, on two cores."""
 UNSEEN_SEED = 1_000_000
 """Added to the seed for the unseen videos: none of them shares its draws with a labelled one."""
 MARKER = "rratag-demo.json"
@@ -138,7 +139,7 @@ def _extract(places: Places, workers: int) -> None:
     from rratag.video.discover import discover
     from rratag.video.plan import Sampling
 
-    request = Request(sampling=Sampling(FRAMES))
+    request = Request(input_size=INPUT_SIZE, sampling=Sampling(FRAMES))
     for folder, command in ((places.labelled, "extract"), (places.unseen, "predict")):
         discovery = discover([str(folder)])
         options_ = RunOptions(workers, config.BATCH_SIZE)

@@ -169,7 +169,7 @@ def _disk(cache: Path) -> Finding:
     free = shutil.disk_usage(folder).free
     if not os.access(folder, os.W_OK):
         return Finding("disk", False, f"{folder} cannot be written", "choose another --cache")
-    remedy = "" if free > LITTLE_DISK else "free some space or choose another --cache: 25 frames take 1-3 MiB a video"
+    remedy = "" if free > LITTLE_DISK else "free some space or choose another --cache: a video takes about 1 MiB"
     return Finding("disk", free > LITTLE_DISK, f"{free / 2**30:.1f} GiB free at {folder}", remedy)
 
 

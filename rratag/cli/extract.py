@@ -20,7 +20,7 @@ def extract(
     backbone: options.Backbone = config.BACKBONE,
     weights: options.Weights = None,
     preset: options.Preset = "default",
-    input_size: options.InputSize = config.INPUT_SIZE,
+    input_size: options.InputSize = None,
     crops: options.Crops = config.CROPS,
     views: options.Views = None,
     frames: options.Frames = None,
@@ -58,7 +58,7 @@ def extract(
     set_verbosity(quiet=quiet, verbose=verbose)
     usual = preset_of(preset).features
     sampling = options.sampling(frames, fps, max_frames, usual)
-    input_size = input_size or usual.get("input_size")
+    input_size = input_size or usual.get("input_size", config.INPUT_SIZE)
     request = Request(backbone, weights, input_size, crops, sampling, decoder, device, precision, modality)
     training_views = parse_views(views)
     check_views(training_views, crops, modality)

@@ -54,7 +54,10 @@ Weights = Annotated[
 ]
 InputSize = Annotated[
     int | None,
-    typer.Option("--input-size", help="Side of the CNN's input in pixels; the weights' own by default."),
+    typer.Option(
+        "--input-size",
+        help=f"Side of the CNN's input in pixels.  [default: {config.INPUT_SIZE}; preset accurate: 448]",
+    ),
 ]
 Crops = Annotated[
     str,
@@ -81,8 +84,8 @@ Preset = Annotated[
     str,
     typer.Option(
         "--preset",
-        help="default; paper (section 5.1, its frozen phase); the same for its data sets: activitynet, kinetics,"
-        " youtube-birds, youtube-cars. Those with frames a second are given to `extract` and `train` alike.",
+        help="default; accurate (larger pictures); paper (section 5.1, frozen phase), and the same for its data sets:"
+        " activitynet, kinetics, youtube-birds, youtube-cars. Give `extract` and `train` the same.",
     ),
 ]
 CachedModality = Annotated[

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rratag import config
 from rratag.errors import UsageError
 
 TIE_S = 1e-6
@@ -32,7 +33,7 @@ class Sampling:
         If the three do not fit together or are out of range.
     """
 
-    frames: int | None = 25
+    frames: int | None = config.FRAMES
     fps: float | None = None
     max_frames: int | None = None
 

@@ -97,7 +97,7 @@ def test_values_of_extract_name_the_accepted_ones(
         (["train", "--variant", "zero", "--head", "mean"], "--head mean"),
         (["train", "--glimpse-weights", "1,2"], "4 numbers"),
         (["train", "--glimpse-weights", "learned", "--loss", "Li"], "add Le"),
-        (["train", "--preset", "best"], "default, paper"),
+        (["train", "--preset", "best"], "default, accurate, paper"),
         (["train", "--decay-every", "100"], "only --preset paper"),
         (["train", "--class-balance", "all"], "none, balanced"),
         (["train", "--device", "tpu"], "auto, cpu, cuda"),

@@ -228,7 +228,7 @@ def test_train_says_what_it_trains_on(cli: CommandLine, toy_cache: ToyCache) -> 
     toy_cache.fill_classes(4)
     ran = cli("train", "--cache", toy_cache.cache, "--epochs", 1, "--out", "m")
     first = ran.err.splitlines()[0]
-    assert first == f"{toy_cache.root}: features of toy, frames=25 crops=1 input_size=64"
+    assert first == f"{toy_cache.root}: features of toy, frames=12 crops=1 input_size=64"
 
 
 def test_json_of_train_holds_no_number_that_json_does_not_know(

@@ -47,10 +47,17 @@ def test_a_preset_without_features_takes_any(cli: CommandLine, toy_cache: ToyCac
     assert ran.err.count("the frozen phase") == 1
 
 
+def test_the_accurate_one_wants_larger_pictures(cli: CommandLine, toy_cache: ToyCache) -> None:
+    toy_cache.fill_classes()
+    ran = cli("train", "--cache", toy_cache.cache, "--preset", "accurate")
+    ran.says_one_line(1, "features of input_size=448, not input_size=64", "--preset accurate")
+    assert "--input-size" not in ran.err
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_of_known_settings(name: str) -> None:
     preset = PRESETS[name]
     TrainConfig(**{**preset.train, **preset.finetuned})
     HeadConfig(8, 3, **preset.head)
     assert preset.features.keys() <= {"input_size", "frames", "fps"}
-    assert (TrainConfig(**preset.train).learning_rate == 2e-4) == (name != "default")
+    assert (TrainConfig(**preset.train).learning_rate == 2e-4) == (name not in ("default", "accurate"))

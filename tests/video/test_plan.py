@@ -80,7 +80,7 @@ def test_frames_per_second_is_the_frame_shown_at_each_step(video, rate):
 
 def test_the_paper_s_25_frames_of_a_video_of_100():
     times = np.arange(100) / 25
-    wanted = wanted_indices(Sampling(), times, 4.0)
+    wanted = wanted_indices(Sampling(frames=25), times, 4.0)
     assert wanted.tolist() == list(range(2, 100, 4))
     assert wanted[12] == 50
 
