@@ -39,7 +39,7 @@ class Batch:
 
     Attributes
     ----------
-    features : float32 (B, N, h, w, C); zero where a video is shorter or its map smaller than the largest
+    features : float16, as cached, (B, N, h, w, C), or float32 from video frames; zero where a video is shorter or its map smaller than the largest
     mask : bool (B, N, h, w), False at these places; None if there are none
     labels : int64 (B,)
     """
@@ -216,7 +216,7 @@ def collate(maps: Sequence[NDArray[np.float16]]) -> tuple[Tensor, Tensor | None]
 
     Returns
     -------
-    features : float32 (B, N, h, w, C)
+    features : float16 (B, N, h, w, C)
     mask : bool (B, N, h, w), or None where nothing is padded
 
     Raises
@@ -229,7 +229,7 @@ def collate(maps: Sequence[NDArray[np.float16]]) -> tuple[Tensor, Tensor | None]
         raise ValueError(f"maps of different channels in one batch: {sorted({shape[3] for shape in shapes})}")
     largest = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
     padded = len(set(shapes)) > 1
-    features = (torch.zeros if padded else torch.empty)(len(maps), *largest)
+    features = (torch.zeros if padded else torch.empty)(len(maps), *largest, dtype=torch.float16)
     mask = torch.zeros(len(maps), *largest[:3], dtype=torch.bool) if padded else None
     for row, (N, h, w, _) in enumerate(shapes):
         features[row, :N, :h, :w] = torch.from_numpy(maps[row])

@@ -349,7 +349,7 @@ class _Run:
         with recomputed_statistics(self.head):
             order = list(range(len(self.train)))
             for batch in self._batches(batches(order, self.batch_size), 0, phase, base_only=True):
-                self.head(batch.features, batch.mask)
+                self.head(batch.features.float(), batch.mask)  # exact, as they are to serve
         self.head.dropout.train()
 
     def _check_finite(self, phase: Unfrozen | None) -> None:

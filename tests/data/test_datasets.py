@@ -60,7 +60,7 @@ def test_evaluation_takes_all_frames_of_one_view(view: int | None) -> None:
     data = make()
     batch = data.eval_batch([2, 0], view)
     assert batch.mask is None
-    assert batch.features.dtype == torch.float32
+    assert batch.features.dtype == torch.float16
     assert batch.labels.tolist() == [1, 1]
     for row, key in enumerate("ca"):
         assert np.array_equal(batch.features[row].numpy(), data.store.maps(key)[:, view or 0])
