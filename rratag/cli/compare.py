@@ -74,7 +74,17 @@ def compare(
     i3d_size: Annotated[
         int, typer.Option("--i3d-size", min=64, max=2048, help="Side of the pictures that I3D sees, in pixels.")
     ] = 112,
-    workers: options.Workers = options.default_workers(),
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers",
+            envvar="RRATAG_WORKERS",
+            min=1,
+            max=256,
+            help="Heads that train at a time; decode processes of --i3d.",
+            show_default="CPU count, at most 8",
+        ),
+    ] = options.default_workers(),
     cache: options.Cache = config.CACHE_DIR,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -90,6 +100,7 @@ def compare(
     from rratag.train.fit import TrainConfig
     from rratag.train.grid import BASE, TABLES, Grid, distinct, rows
     from rratag.train.run import LabelOptions
+    from rratag.train.side_by_side import run_side_by_side
     from rratag.video.augment import parse_views
 
     chosen = table or ([] if i3d else list(TABLES))
@@ -101,7 +112,7 @@ def compare(
     if not chosen:
         options.refuse_unused(context, ("figures", "seeds", "modality"), "it is about tables; name one with --table")
     if i3d is None:
-        options.refuse_unused(context, ("i3d_weights", "i3d_size", "workers"), "it is about --i3d")
+        options.refuse_unused(context, ("i3d_weights", "i3d_size"), "it is about --i3d")
     label_options = LabelOptions(labels, parse_columns(columns) if columns else None, group_by)
     if figures is not None:
         figures = options.absolute(figures)
@@ -113,7 +124,8 @@ def compare(
     tell_features(grid.data(I3D_SEED))
     contenders = distinct(chosen)
     splits = range(seeds) if contenders else []
-    results = list(steps(grid.run(contenders, splits), len(contenders) * seeds, "compare"))
+    runs_of_all = run_side_by_side(grid, contenders, splits, workers)
+    results = list(steps(runs_of_all, len(contenders) * seeds, "compare"))
     tables = {name: rows(TABLES[name], results) for name in chosen}
     if figures is not None:
         _draw(figures, results, chosen)

@@ -39,7 +39,8 @@ class Batch:
 
     Attributes
     ----------
-    features : float16, as cached, (B, N, h, w, C), or float32 from video frames; zero where a video is shorter or its map smaller than the largest
+    features : (B, N, h, w, C), float16 as cached, float32 from video frames; zero where a video is shorter or its map
+        smaller than the largest
     mask : bool (B, N, h, w), False at these places; None if there are none
     labels : int64 (B,)
     """
@@ -54,13 +55,17 @@ class Batch:
         return Batch(self.features.to(device, non_blocking=True), mask, self.labels.to(device, non_blocking=True))
 
 
+def physical_memory() -> int:
+    """Bytes that the machine has; 4 GiB where it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 2**32
+
+
 def memory_budget() -> int:
     """Bytes that the maps of one data set may take in memory: 2 GiB, but at most an eighth of what the machine has."""
-    try:
-        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 2**29
-    return min(2**31, physical // 8)
+    return min(2**31, physical_memory() // 8)
 
 
 def draw_generator(seed: int, epoch: int, video: str) -> np.random.Generator:
@@ -191,20 +196,20 @@ class CachedDataset:
     def _read(self, index: int, frames: NDArray[np.int64], source: int = 0) -> NDArray[np.float16]:
         """Maps (len(frames), V, h, w, C) of some frames; from memory if the whole set fits there, so read once."""
         key = self.instances[index].key
-        if not self._fits_memory:
+        if self.num_bytes > memory_budget():
             return self._sources[source].read(key, frames.tolist()).maps
         if (source, key) not in self._kept:
             self._kept[source, key] = self._sources[source].read(key).maps
         return self._kept[source, key][frames]
 
     @cached_property
-    def _fits_memory(self) -> bool:
-        """Whether all maps, uncompressed, take less than :func:`memory_budget`."""
+    def num_bytes(self) -> int:
+        """Size of all maps, uncompressed; those of a data set within :func:`memory_budget` are read once."""
         total = 0
         for source, key in product(self._sources, {one.key for one in self.instances}):
             header = source.header(key)
             total += 2 * header.num_frames * header.num_views * header.height * header.width * header.channels
-        return total <= memory_budget()
+        return total
 
     def _batch(self, indices: Sequence[int], maps: list[NDArray[np.float16]]) -> Batch:
         features, mask = collate(maps)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,7 @@ class Grid:
     ) -> None:
         self.store, self.roots, self.labels, self.folder, self.config = store, roots, labels, folder, config
         self.views, self.modality = views, modality
+        self._last: tuple[int, Split] | None = None
 
     def run(self, contenders: Sequence[Contender], seeds: Sequence[int]) -> Iterator[Result]:
         """Every contender with every seed; equal ones of several tables are trained once.
@@ -184,15 +186,31 @@ class Grid:
         StoppedError
             If a result cannot be kept.
         """
-        for seed in seeds:
-            split = _Split(self.data(seed))
-            for contender in contenders:
-                path = self.path(split.data, seed, self._decides(contender, split.data))
-                result = kept_result(path)
-                if result is None:
-                    result = _trained(contender, split, replace(self.config, seed=seed, loss=contender.loss))
-                    keep_result(path, result)
-                yield replace(result, name=contender.name)
+        for seed, contender in product(seeds, contenders):
+            result = self.kept(contender, seed)
+            if result is None:
+                split = self.split(seed)
+                result = _trained(contender, split, replace(self.config, seed=seed, loss=contender.loss))
+                keep_result(self._path(contender, split.data, seed), result)
+            yield replace(result, name=contender.name)
+
+    def kept(self, contender: Contender, seed: int) -> Result | None:
+        """The result of a contender that is there already, under its name now."""
+        found = kept_result(self._path(contender, self.split(seed).data, seed))
+        return None if found is None else replace(found, name=contender.name)
+
+    def split(self, seed: int) -> Split:
+        """The split of a seed; the last one is at hand with what was read of it."""
+        if self._last is None or self._last[0] != seed:
+            self._last = seed, Split(self.data(seed))
+        return self._last[1]
+
+    def fresh(self) -> Grid:
+        """The same without what it has read: for another process."""
+        return Grid(self.store, self.roots, self.labels, self.folder, self.config, self.views, self.modality)
+
+    def _path(self, contender: Contender, data: TrainingData, seed: int) -> Path:
+        return self.path(data, seed, self._decides(contender, data))
 
     def data(self, seed: int) -> TrainingData:
         """Labelled videos in the split of `seed`."""
@@ -216,8 +234,14 @@ class Grid:
         return decides
 
 
-class _Split:
-    """The parts of one seed's split, read once for all contenders."""
+class Split:
+    """The parts of one seed's split, read once for all contenders.
+
+    Raises
+    ------
+    CacheError
+        If no video is left for the test.
+    """
 
     def __init__(self, data: TrainingData) -> None:
         self.data = data
@@ -231,7 +255,7 @@ class _Split:
         return mean_vectors(self.train), mean_vectors(self.validation), mean_vectors(self.test)
 
 
-def _trained(contender: Contender, split: _Split, config: TrainConfig) -> Result:
+def _trained(contender: Contender, split: Split, config: TrainConfig) -> Result:
     if contender.head.get("kind") == LOGISTIC:
         logits, epoch, history = _logistic(split), 0, []
         weights = torch.ones(1)
@@ -281,7 +305,7 @@ def _without_time(record: EpochRecord) -> dict[str, float]:
     return {name: value for name, value in record.to_json().items() if name != "seconds"}
 
 
-def _logistic(split: _Split) -> Tensor:
+def _logistic(split: Split) -> Tensor:
     """Logits (B, 1, 1, num_classes) of logistic regression on the mean features of the test videos."""
     train, validation, test = split.vectors
     scores = fit_logistic(train, split.train.labels, validation, split.validation.labels).decide(

@@ -64,7 +64,7 @@ def test_both_modalities_lie_in_the_cache_and_train_chooses(folder: Path, cli: C
 
 def test_compare_says_which_features_it_takes(folder: Path, cli: CommandLine, tmp_path: Path) -> None:
     cache = shutil.copytree(folder / "cache", tmp_path / "own")
-    compare = ("compare", "--cache", cache, "--table", "losses", "--seeds", 1, "--epochs", 1)
+    compare = ("compare", "--workers", 1, "--cache", cache, "--table", "losses", "--seeds", 1, "--epochs", 1)
     for modality in (FLOW, ()):
         assert cli("extract", folder / "videos", "--cache", cache, *OPTIONS, *modality).code == 0
         ran = cli(*compare)

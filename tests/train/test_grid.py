@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,12 @@ from rratag.errors import StoppedError
 from rratag.head.rra import HeadConfig
 from rratag.head.variants import HEADS, VARIANTS, build_head
 from rratag.train import grid as grid_module
+from rratag.train import side_by_side
 from rratag.train.fit import TrainConfig
 from rratag.train.grid import BASE, LOGISTIC, TABLES, Contender, Grid, Result, distinct, paired_difference, rows
 from rratag.train.linear import fit_logistic
 from rratag.train.run import LabelOptions
+from rratag.train.side_by_side import run_side_by_side
 
 FEW = (Contender("mean pooling", {"kind": "mean"}), Contender("logistic regression", {"kind": LOGISTIC}), BASE)
 
@@ -103,6 +106,37 @@ def test_what_is_there_is_not_computed_again_and_a_killed_run_goes_on(
     damaged.write_text("{}")
     assert list(grid.run(FEW, [0, 1])) == found
     assert len(trained) == 1
+
+
+@pytest.mark.parametrize("kept", [0, 2])
+def test_side_by_side_is_what_one_after_the_other_is(toy_cache: Any, tmp_path: Path, kept: int) -> None:
+    wanted = list(make_grid(toy_cache, tmp_path / "alone").run(FEW, [0, 1]))
+    grid = make_grid(toy_cache, tmp_path / "runs")
+    for seed, one in [(0, FEW[1]), (1, FEW[2])][:kept]:
+        list(grid.run([one], [seed]))
+    assert list(run_side_by_side(grid, FEW, [0, 1], 2)) == wanted
+    names = {path.name: path.read_bytes() for path in (tmp_path / "alone").iterdir()}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "runs").iterdir()} == names
+    assert multiprocessing.active_children() == []
+
+
+def test_a_training_that_fails_side_by_side_is_told_and_nothing_goes_on(toy_cache: Any, tmp_path: Path) -> None:
+    grid = make_grid(toy_cache, tmp_path / "runs")
+    wild = Grid(grid.store, [], grid.labels, grid.folder, replace(grid.config, learning_rate=1e30, epochs=30))
+    with pytest.raises(StoppedError, match="not finite"):
+        list(run_side_by_side(wild, FEW, [0, 1], 2))
+    assert multiprocessing.active_children() == []
+
+
+def test_memory_bounds_how_many_train_at_a_time(
+    toy_cache: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = make_grid(toy_cache, tmp_path / "runs").split(0)
+    size = sum(one.num_bytes for one in (split.train, split.validation, split.test))
+    assert size == 24 * 2 * np.prod(toy_cache.shape)
+    for share, wanted in ((1, 1), (2, 1), (4, 2), (100, 50)):
+        monkeypatch.setattr(side_by_side, "physical_memory", lambda share=share: size * share)
+        assert side_by_side._by_memory(split) == wanted
 
 
 def test_other_settings_are_other_results(toy_cache: Any, tmp_path: Path) -> None:
@@ -193,13 +227,13 @@ def test_logistic_logits_decide_as_scikit_learn_does(num_classes: int) -> None:
 def test_the_command_prints_the_tables(toy_cache: Any, cli: Any, tmp_path: Path) -> None:
     toy_cache.fill_classes()
     arguments = ("--cache", toy_cache.cache, "--seeds", 1, "--epochs", 1, "--table", "baselines", "--table", "glimpses")
-    ran = cli("compare", *arguments)
+    ran = cli("compare", "--workers", 1, *arguments)
     assert ran.code == 0
     assert "baselines: 1 seeds, 3 test videos in all" in ran.out
     for one in (*TABLES["baselines"], *TABLES["glimpses"]):
         assert one.name in ran.out
     assert len(list((tmp_path / ".rratag/compare/runs").iterdir())) == 11
-    found = cli("compare", *arguments, "--json").json
+    found = cli("compare", "--workers", 1, *arguments, "--json").json
     assert [row["name"] for row in found["glimpses"]] == [one.name for one in TABLES["glimpses"]]
     assert found["glimpses"][-1]["difference"] is None
 

@@ -275,7 +275,9 @@ def test_from_extract_to_evaluate_with_views(cli: Any, clip_folder: Path, tmp_pa
     assert "view" not in load_model(Path(".rratag/models/latest")).meaning
     assert cli("evaluate").code == 0
     assert cli("predict", clips, "--workers", 1, "--out", "tags.csv").code == 0
-    ran = cli("compare", "--views", "flip", "--epochs", 1, "--seeds", 1, "--table", "baselines", "--json")
+    ran = cli(
+        "compare", "--workers", 1, "--views", "flip", "--epochs", 1, "--seeds", 1, "--table", "baselines", "--json"
+    )
     assert ran.code == 0, ran.err
     assert len(cli("cache", "ls", "--json").json["specs"]) == 2
 
