@@ -144,8 +144,8 @@ def _draw(folder: Path, head: GlimpseHead, found: Prediction, extraction: Extrac
 
     video = next(one for one in extraction.discovery.videos if one.id == found.video)
     view = decoded_view(extraction, video, found.evidence(number).view)
-    title = f"{found.video}, {found.class_names[number]} {found.scores[number]:.3f}"
-    place = folder / Path(found.video).with_suffix("")
+    title = printable(f"{found.video}, {found.class_names[number]} {found.scores[number]:.3f}")
+    place = folder / found.video
     place.parent.mkdir(parents=True, exist_ok=True)
     for name, sheet in strips(head, extraction.network.backbone, view, title).items():
         path = place.with_name(f"{place.name}.{name}.png")
