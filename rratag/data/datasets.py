@@ -196,15 +196,20 @@ class CachedDataset:
     def _read(self, index: int, frames: NDArray[np.int64], source: int = 0) -> NDArray[np.float16]:
         """Maps (len(frames), V, h, w, C) of some frames; from memory if the whole set fits there, so read once."""
         key = self.instances[index].key
-        if self.num_bytes > memory_budget():
+        if not self.fits_memory:
             return self._sources[source].read(key, frames.tolist()).maps
         if (source, key) not in self._kept:
             self._kept[source, key] = self._sources[source].read(key).maps
         return self._kept[source, key][frames]
 
     @cached_property
+    def fits_memory(self) -> bool:
+        """Whether all maps stay in memory after the first reading: those of at most :func:`memory_budget`."""
+        return self.num_bytes <= memory_budget()
+
+    @cached_property
     def num_bytes(self) -> int:
-        """Size of all maps, uncompressed; those of a data set within :func:`memory_budget` are read once."""
+        """Size of all maps, uncompressed."""
         total = 0
         for source, key in product(self._sources, {one.key for one in self.instances}):
             header = source.header(key)

@@ -16,7 +16,7 @@ from itertools import product
 
 import torch
 
-from rratag.data.datasets import memory_budget, physical_memory
+from rratag.data.datasets import physical_memory
 from rratag.errors import StoppedError
 from rratag.train.grid import Contender, Grid, Result, Split
 
@@ -61,7 +61,7 @@ def run_side_by_side(
 def _by_memory(split: Split) -> int:
     """Processes whose maps take at most half of the machine's memory; each reads the whole split."""
     parts = (split.train, split.validation, split.test)
-    need = sum(one.num_bytes for one in parts if one.num_bytes <= memory_budget())
+    need = sum(one.num_bytes for one in parts if one.fits_memory)
     return max(1, physical_memory() // 2 // max(1, need))
 
 

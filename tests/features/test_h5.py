@@ -107,7 +107,7 @@ def drawn(store: SpecStore, frames: int) -> Any:
 def on_demand(store: SpecStore) -> Any:
     """A set too large for the memory, read batch by batch."""
     large = dataset(store)
-    large.__dict__["_fits_memory"] = False
+    large.__dict__["fits_memory"] = False
     return large.train_batch([0], 6, lambda index: np.random.default_rng(index))
 
 

@@ -412,7 +412,7 @@ def test_the_cache_lists_views_by_name(toy_cache: Any, cli: Any) -> None:
     ("request_", "options"),
     [
         (Request(), []),
-        (Request(crops="1", sampling=Sampling(frames=12)), ["--crops", "1", "--frames", "12"]),
+        (Request(crops="1", sampling=Sampling(frames=25)), ["--crops", "1", "--frames", "25"]),
         (
             Request("tv:resnet50", "random", 160, sampling=Sampling(None, 2.0, 40)),
             [

@@ -86,7 +86,7 @@ def test_the_unfolded_network_sees_what_is_cached(data: TrainingData) -> None:
             assert pictures is not None
             maps = phase._judged(pictures)
             assert maps.shape == (1, 3, *cached.map_shape(index)[1:], 256)
-            wanted = cached.eval_batch([index]).features
+            wanted = cached.eval_batch([index]).features.float()
             torch.testing.assert_close(maps, wanted, rtol=2e-3, atol=2e-3 * wanted.max().item())
 
 

@@ -109,7 +109,7 @@ def test_views_count_in_what_may_stay_in_memory(monkeypatch: pytest.MonkeyPatch)
     size = 6 * FRAMES * 2 * 2 * 3 * 2
     for num_views, budget, fits in ((0, size, True), (3, size, False), (3, 4 * size, True), (3, 4 * size - 1, False)):
         monkeypatch.setattr("rratag.data.datasets.memory_budget", lambda budget=budget: budget)
-        assert numbered(num_views)._fits_memory is fits
+        assert numbered(num_views).fits_memory is fits
 
 
 # --- who sees them ---
