@@ -90,9 +90,9 @@ class Network:
                 " give a smaller --batch-size or --input-size"
             ) from error
         if not np.isfinite(stored).all():
+            way_out = "use other weights" if self.precision == "fp32" else "use --precision fp32 or other weights"
             raise StoppedError(
-                f"--backbone {self.backbone.name} in {self.precision} gives values that float16 cannot hold;"
-                " use --precision fp32 or other weights"
+                f"--backbone {self.backbone.name} in {self.precision} gives values that float16 cannot hold; {way_out}"
             )
         return stored
 

@@ -11,6 +11,7 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +152,18 @@ def test_kinetics(example: Example) -> None:
         assert example.official(number, "mAP") == pytest.approx(slow.mean_average_precision(rows, truth))
         assert example.figures[number]["num_without"] == 1
     assert example.official(0, "error@1") <= 0.3
+    ours = ("evaluate", "kinetics.activitynet.json", "--labels", "labels.csv", "--on", "validation", "--json")
+    there = {video: labels for video, labels in truth.items() if video in {row[0] for row in rgb}}
+    without_missing = example.cli(*ours, "--metrics", "kinetics").json
+    assert (len(there), without_missing["num_videos"]) == (8, 8)
+    assert without_missing["figures"]["error@1"]["value"] == pytest.approx(1 - slow.hit(rgb, there, 1))
+
+
+def test_mean_length_in_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small_sets.activitynet(tmp_path)
+    ((line,),) = commands("Disk and time")
+    words = shlex.split(line)
+    assert words[0] == "python"
+    printed = subprocess.run([sys.executable, *words[1:]], check=True, capture_output=True, text=True).stdout
+    assert float(printed) == pytest.approx(small_sets.NUM_FRAMES / small_sets.RATE / 60)
