@@ -167,3 +167,11 @@ def test_mean_length_in_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert words[0] == "python"
     printed = subprocess.run([sys.executable, *words[1:]], check=True, capture_output=True, text=True).stdout
     assert float(printed) == pytest.approx(small_sets.NUM_FRAMES / small_sets.RATE / 60)
+
+
+def test_a_network_that_takes_no_small_pictures_is_estimated(cli: CommandLine) -> None:
+    """Inception-V3, the paper's network for birds and cars, refuses pictures below 75 pixels."""
+    small_sets.film(Path("videos/a.mp4"), [0])
+    network = ("--backbone", "tv:inception_v3", "--weights", "random", "--input-size", "128", "--crops", "1")
+    ran = cli("extract", "videos", *network, "--frames", "1", "--workers", "1", "--dry-run")
+    assert (ran.code, ran.out.splitlines()[2]) == (0, "to extract  1")
