@@ -20,7 +20,7 @@ from tests.conftest import encode
 
 Truth = dict[str, list[str]]
 
-COLOURS = ((200, 40, 40), (40, 190, 60), (50, 70, 220))
+COLOURS = ((200, 40, 40), (40, 190, 60), (50, 70, 220), (220, 210, 60), (30, 30, 30), (230, 120, 220))
 RATE, NUM_FRAMES = 10, 30
 
 
@@ -66,7 +66,7 @@ def youtube(folder: Path, names: Sequence[str]) -> Truth:
     return truth
 
 
-ACTIVITIES = ("Applying sunscreen", "Layup drill in basketball", "Removing ice from car")
+ACTIVITIES = ("Applying sunscreen", "Layup drill in basketball", "Removing ice from car", "Surfing")
 
 
 def activitynet(folder: Path) -> Truth:
@@ -77,12 +77,12 @@ def activitynet(folder: Path) -> Truth:
     database: dict[str, Any] = {}
     truth: Truth = {}
     for subset, count in (("training", 4), ("validation", 3), ("testing", 1)):
-        for label in range(3):
+        for label in range(len(ACTIVITIES)):
             for number in range(count):
                 video = youtube_id(f"{subset} {label} {number}")
                 is_there = (label, number) != (2, 0)
                 both = subset == "validation" and (label, number) == (0, 1)
-                colours = [label, (label + 1) % 3] if both else [label]
+                colours = [label, (label + 1) % len(ACTIVITIES)] if both else [label]
                 if is_there:
                     film(folder / "videos" / f"v_{video}.mp4", colours)
                 length = NUM_FRAMES / RATE / len(colours)
@@ -109,7 +109,14 @@ def activitynet(folder: Path) -> Truth:
     return truth
 
 
-ACTIONS = ("abseiling", "passing American football (in game)", "massaging person's head")
+ACTIONS = (
+    "abseiling",
+    "massaging person's head",
+    "passing American football (in game)",
+    "testifying",
+    "yoga",
+    "zumba",
+)
 
 
 def kinetics(folder: Path) -> Truth:
