@@ -90,9 +90,9 @@ class Network:
                 " give a smaller --batch-size or --input-size"
             ) from error
         if not np.isfinite(stored).all():
+            way_out = "use other weights" if self.precision == "fp32" else "use --precision fp32 or other weights"
             raise StoppedError(
-                f"--backbone {self.backbone.name} in {self.precision} gives values that float16 cannot hold;"
-                " use --precision fp32 or other weights"
+                f"--backbone {self.backbone.name} in {self.precision} gives values that float16 cannot hold; {way_out}"
             )
         return stored
 
@@ -347,8 +347,10 @@ def estimate(extraction: Extraction, *, samples: int = 3) -> tuple[float, float]
         sizes.append(len(file_image(features, {}, extraction.options.compression)))
         tried_videos[decoded.video.id] = decoded
 
-    # the first pass also sets the network up
-    extraction.network.maps(np.zeros((1, 64, 64, extraction.network.backbone.in_channels), np.uint8))
+    # the first pass also sets the network up; some, such as Inception-V3, take no small pictures
+    backbone = extraction.network.backbone
+    side = backbone.preprocessing.input_size
+    extraction.network.maps(np.zeros((1, side, side, backbone.in_channels), np.uint8))
     pipeline = Pipeline(extraction, measure, keep_failures=False)
     if pipeline.flow:
         pipeline.sampling = flow_cost.TRIED
