@@ -66,6 +66,7 @@ def evaluate(
     ] = None,
     crop_fusion: options.CropFusion = "mean",
     test_on: options.TestOn = "video",
+    test_frames: options.TestFrames = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="A line for each tag.")] = False,
     figures: Annotated[
         Path | None,
@@ -115,6 +116,7 @@ def evaluate(
             crops=crops,
             crop_fusion=crop_fusion,
             test_on=test_on,
+            test_frames=test_frames,
             workers=options.default_workers(),
             progress=track,
         )
@@ -158,7 +160,7 @@ def _check_together(context: typer.Context, tags: list[str] | None, root: Path |
     else:
         options.refuse_unused(context, ("keep_top",), "it is about official figures: --metrics activitynet")
     if tags:
-        unused = ("model", "root", "crops", "crop_fusion", "test_on")
+        unused = ("model", "root", "crops", "crop_fusion", "test_on", "test_frames")
         options.refuse_unused(context, unused, "a file of tags is judged as it is")
     else:
         because = "it is about saved predictions: predict --top 1000 --out tags.json, then evaluate tags.json"

@@ -213,6 +213,16 @@ CropFusion = Annotated[
         " over all views of all frames).",
     ),
 ]
+TestFrames = Annotated[
+    int | None,
+    typer.Option(
+        "--test-frames",
+        min=1,
+        help="Of each video's cached frames use those at the middles of this many equal slices; all by default. The"
+        " paper's tests take 25.",
+        show_default=False,
+    ),
+]
 TestOn = Annotated[
     str,
     typer.Option(
@@ -337,20 +347,23 @@ def models(given: Sequence[str] | None) -> list[tuple[Path, float]]:
     return [parse_model(text) for text in given or ()] or [(config.MODELS_DIR / config.MODEL_NAME, 1.0)]
 
 
-def about(model: Model, spec: Spec, top: int, score: str, crop_fusion: str = "mean") -> About:
+def about(
+    model: Model, spec: Spec, top: int, score: str, crop_fusion: str = "mean", test_frames: int | None = None
+) -> About:
     """What all tags of a run have in common."""
     from rratag.tag.writers import About
 
     words = _words(model)
     names = {"head": words["head"], "class_names": model.class_names, "info": words["info"]}
-    return About(names, spec.meaning, spec.compute, model.head.config.num_glimpses, top, score, crop_fusion)
+    num_glimpses = model.head.config.num_glimpses
+    return About(names, spec.meaning, spec.compute, num_glimpses, top, score, crop_fusion, test_frames)
 
 
 def about_fusion(fusion: Fusion, top: int, score: str, crop_fusion: str) -> About:
     """What all tags of a run of several models have in common; of one model as `about`."""
     streams = fusion.streams
     specs = [fusion.tagging(number).extraction.stores[0].spec for number in range(len(streams))]
-    first = about(streams[0].model, specs[0], top, score, crop_fusion)
+    first = about(streams[0].model, specs[0], top, score, crop_fusion, fusion.tagging(0).test_frames)
     if len(streams) == 1:
         return first
     described = tuple(

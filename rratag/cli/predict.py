@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rratag.features.spec import Spec
     from rratag.tag.fuse import Fused, Fusion, Stream
     from rratag.tag.predict import Prediction
+    from rratag.tag.run import Override
 
 
 def predict(
@@ -48,6 +49,7 @@ def predict(
         typer.Option("--frames", help="Other frames per video than the model's."),
     ] = None,
     fps: options.Fps = None,
+    test_frames: options.TestFrames = None,
     max_frames: options.MaxFrames = None,
     decoder: options.Decoder = config.DECODER,
     device: options.Device = "auto",
@@ -80,7 +82,7 @@ def predict(
     if score not in ("ensemble", "concat"):
         raise UsageError(f"unknown --score {score!r}; choose from ensemble, concat")
     own = frames is None and fps is None and max_frames is None
-    override = Override(None if own else options.sampling(frames, fps, max_frames), crops)
+    override = Override(None if own else options.sampling(frames, fps, max_frames), crops, test_frames)
     writer_for(out)  # refuse an impossible --out before hours of work
     discovery = discover(paths)
     if is_submission(out):
@@ -98,7 +100,7 @@ def predict(
     _extract(fusion, len(discovery.videos) + len(discovery.failures))
     for number, stream in enumerate(streams):
         used = fusion.tagging(number).extraction.stores[0].spec
-        _tell_features(stream, used, changed=override != Override(), alone=len(streams) == 1)
+        _tell_features(stream, used, override, alone=len(streams) == 1)
     if is_submission(out) and top < len(streams[0].model.class_names):
         say(f"the {top} highest tags of each video are written; official scores count all: --top 1000")
     report = Report(strict=strict)
@@ -122,12 +124,14 @@ def _extract(fusion: Fusion, total: int) -> None:
             pass
 
 
-def _tell_features(stream: Stream, used: Spec, *, changed: bool, alone: bool) -> None:
+def _tell_features(stream: Stream, used: Spec, override: Override, *, alone: bool) -> None:
     """Say in what the features are not those the model was trained on."""
     info, which = stream.model.info, "" if alone else f"{stream.name}: "
-    if changed:
+    if override.sampling is not None or override.crops is not None:
         said = f"looking at crops={used.meaning['crops']}, sampling={used.meaning['sampling']}"
         say(f"{which}{said} instead of the model's own")
+    if override.test_frames is not None:
+        say(f"{which}using {override.test_frames} of the cached frames of each video, all where there are no more")
     if used.compute != info.get("compute", used.compute):
         say(f"{which}features are {_words(used.compute)}; the model was trained on {_words(info['compute'])}")
     if info.get("random_backbone"):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from rratag.evaluate.report import Evaluation, ModelMetrics, evaluate, numbers
 from rratag.features.catalog import Catalog, Entry
 from rratag.features.extract import RunOptions
 from rratag.features.spec import differences, digest
-from rratag.features.store import Features, FeatureStore, JoinedStores, SpecStore
+from rratag.features.store import FeatureStore, JoinedStores, SpecStore
 from rratag.model import LABELS_FILE, Model
 from rratag.records import RGB, Instance, Receipt
 from rratag.tag.fuse import Stream, fuse, load_streams
@@ -27,8 +29,11 @@ from rratag.tag.predict import Prediction, check_crop_fusion, check_views, predi
 from rratag.tag.run import Tagging, model_request
 from rratag.train.run import find_listings
 from rratag.video.discover import discover
-from rratag.video.plan import frames_inside
+from rratag.video.plan import chosen_frames
 from rratag.video.views import CROPS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +53,7 @@ def evaluate_model(
     crops: str | None = None,
     crop_fusion: str = "mean",
     test_on: str = "video",
+    test_frames: int | None = None,
     workers: int = 1,
     progress: Progress = lambda receipts, total, name: receipts,
 ) -> tuple[Evaluation, str, list[str]]:
@@ -64,6 +70,7 @@ def evaluate_model(
     crop_fusion : how several views a frame become one score; see `rratag.tag.predict`
     test_on : "video" judges whole videos, by all their cached frames, against each label that the instances of the
         video have; "instance" each labelled interval, by the cached frames inside it
+    test_frames : of these frames those at the middles of this many equal slices; all by default
     workers, progress : decode processes, and what the receipts pass through, where a model has its own backbone and
         its features are not cached yet
 
@@ -102,12 +109,15 @@ def evaluate_model(
         gone = f"; the cache does not hold {len(missing)} labelled ones" if missing else ""
         raise LabelError(f"{judged}: no labelled video to judge{gone}")
     names = [str(one.label) for one in instances]
-    each = [predictions(stream.model, stores[number], instances, crop_fusion) for number, stream in enumerate(streams)]
+    each = [
+        predictions(stream.model, own, instances, crop_fusion, test_frames)
+        for stream, own in zip(streams, stores, strict=True)
+    ]
     groups = group_names([one.group for one in instances], [one.video for one in instances])
     judgement = _judged(streams, each, names, groups)
     model = streams[0].model
     if len(streams) == 1 and crop_fusion == "mean" and applies_to(model.head):
-        judgement = replace(judgement, redundancy=_redundancy(model, stores[0], instances, each[0]))
+        judgement = replace(judgement, redundancy=_redundancy(model, stores[0], instances, each[0], test_frames))
     return judgement, judged, missing
 
 
@@ -166,31 +176,43 @@ def _judged(
 
 
 def _redundancy(
-    model: Model, stores: Sequence[SpecStore], instances: Sequence[Instance], said: Sequence[Prediction]
+    model: Model,
+    stores: Sequence[SpecStore],
+    instances: Sequence[Instance],
+    said: Sequence[Prediction],
+    test_frames: int | None,
 ) -> Redundancy:
+    joined = JoinedStores(stores)
+
+    def maps_of(one: Instance) -> NDArray[np.float16]:
+        frames = chosen_frames(joined.header(one.key).time_s, one.start_s, one.end_s, most=test_frames)
+        return joined.read(one.key, frames.tolist()).maps
+
     return measure(
         model.head,
-        (_inside(stores, one.start_s, one.end_s).read(one.key).maps for one in instances),
+        map(maps_of, instances),
         np.stack([one.glimpse_scores for one in said]),
         numbers([str(one.label) for one in instances], model.class_names),
         group_names([one.group for one in instances], [one.video for one in instances]),
     )
 
 
-def _inside(stores: Sequence[SpecStore], start_s: float | None, end_s: float | None) -> JoinedStores:
-    """Stores that give the cached frames of an interval, or of the whole video without one."""
-    bounds = start_s, end_s
-    return JoinedStores(stores if bounds == (None, None) else [_Interval(store, *bounds) for store in stores])
-
-
 def predictions(
-    model: Model, stores: Sequence[SpecStore], instances: Sequence[Instance], crop_fusion: str = "mean"
+    model: Model,
+    stores: Sequence[SpecStore],
+    instances: Sequence[Instance],
+    crop_fusion: str = "mean",
+    test_frames: int | None = None,
 ) -> list[Prediction]:
-    """One prediction per instance, in order; of one with bounds, by the cached frames inside them."""
+    """One prediction per instance, in order; of one with bounds, by the cached frames inside them: `chosen_frames`."""
     found: list[Prediction] = []
     for bounds, group in groupby(instances, key=lambda one: (one.start_s, one.end_s)):
         entries = (_entry(JoinedStores(stores), one) for one in group)
-        results = predict_cached(model, _inside(stores, *bounds).stores, entries, crop_fusion=crop_fusion)
+        frames_of = partial(chosen_frames, start_s=bounds[0], end_s=bounds[1], most=test_frames)
+        all_of_them = bounds == (None, None) and test_frames is None
+        results = predict_cached(
+            model, stores, entries, crop_fusion=crop_fusion, frames_of=None if all_of_them else frames_of
+        )
         found += (result for result in results if isinstance(result, Prediction))
     return found
 
@@ -254,18 +276,6 @@ def _common(ours: LabelSet, theirs: LabelSet, what: str) -> LabelSet:
 def _entry(stores: JoinedStores, one: Instance) -> Entry:
     header = stores.header(one.key)
     return Entry(header.source_size, 0, header.sha256, replace(header.receipt, video=one.video))
-
-
-class _Interval(SpecStore):
-    """A store that gives only the cached frames inside an interval, as training saw them."""
-
-    def __init__(self, store: SpecStore, start_s: float | None, end_s: float | None) -> None:
-        super().__init__(store.folder, store.spec)
-        self._store, self._bounds = store, (start_s, end_s)
-
-    def read(self, key: str, frames: Sequence[int] | None = None) -> Features:
-        inside = frames_inside(self._store.header(key).time_s, *self._bounds)
-        return self._store.read(key, (inside if frames is None else inside[list(frames)]).tolist())
 
 
 def _stores(model: Model, store: FeatureStore, crops: str | None) -> list[SpecStore]:

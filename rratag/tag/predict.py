@@ -37,6 +37,8 @@ SCORES = {"ensemble": "scores", "concat": "concatenation_scores"}
 CROP_FUSIONS = ("mean", "joint")
 """``--crop-fusion``: one softmax of attention a view and the mean of the probabilities, or one softmax over all."""
 
+FramesOf = Callable[["NDArray[np.float64]"], "NDArray[np.int64]"]
+
 GROUP_BYTES = 128 * 2**20
 """Maps held at once, as float32: videos of equal map shape among them go through the head together."""
 
@@ -131,6 +133,7 @@ def predict_cached(
     entries: Iterable[Entry],
     again: Callable[[Entry], Entry] | None = None,
     crop_fusion: str = "mean",
+    frames_of: FramesOf | None = None,
 ) -> Iterator[Prediction | Receipt]:
     """Tag videos from the cache.
 
@@ -142,6 +145,7 @@ def predict_cached(
     entries : of a listing, in any order
     again : called with an entry whose features are damaged or gone, extracts them again; None raises instead
     crop_fusion : one of `CROP_FUSIONS`
+    frames_of : times of a video's cached frames, in seconds, to the positions of those that count; all by default
 
     Returns
     -------
@@ -163,7 +167,7 @@ def predict_cached(
     waiting: list[Receipt | _Loaded] = []
     held = 0
     for entry in entries:
-        item = _load(stores, entry, again)
+        item = _load(stores, entry, again, frames_of)
         if isinstance(item, _Loaded):
             size = item.features.maps.size * 4
             if held and held + size > GROUP_BYTES:
@@ -183,18 +187,21 @@ class _Loaded:
     features: Features
 
 
-def _load(store: JoinedStores, entry: Entry, again: Callable[[Entry], Entry] | None) -> Receipt | _Loaded:
+def _load(
+    store: JoinedStores, entry: Entry, again: Callable[[Entry], Entry] | None, frames_of: FramesOf | None
+) -> Receipt | _Loaded:
     """Features of an entry; its receipt where it has none."""
     if not entry.receipt.usable:
         return entry.receipt
     try:
-        return _Loaded(entry.receipt, store.read(entry.key))
+        frames = None if frames_of is None else frames_of(store.header(entry.key).time_s).tolist()
+        return _Loaded(entry.receipt, store.read(entry.key, frames))
     except DamagedError as error:
         if again is None:
             raise
         logger.warning("%s: its cached features are set aside and made again: %s", entry.id, error)
         try:
-            return _load(store, again(entry), None)
+            return _load(store, again(entry), None, frames_of)
         except StoppedError as problem:  # the other videos can be tagged all the same
             return Receipt(entry.id, "unreadable", "corrupt", f"its cached features, not the video: {problem}")
 

@@ -42,8 +42,9 @@ class About:
 
     ``model``, ``spec`` (the features' meaning) and ``compute`` are JSON objects; ``num_glimpses`` is K; ``top`` rows
     per video; ``score`` is what ranks them, ``ensemble`` (Eq. 6) or ``concat`` (Eq. 4); ``crop_fusion`` how several
-    views a frame became one score. Of several fused models ``models`` names each with its weight, in order,
-    ``num_glimpses`` counts those of all, and ``model``, ``spec`` and ``compute`` are the first one's.
+    views a frame became one score; ``test_frames`` how many of the cached frames counted at most, None for all. Of
+    several fused models ``models`` names each with its weight, in order, ``num_glimpses`` counts those of all, and
+    ``model``, ``spec`` and ``compute`` are the first one's.
     """
 
     model: dict[str, Any]
@@ -53,6 +54,7 @@ class About:
     top: int
     score: str = "ensemble"
     crop_fusion: str = "mean"
+    test_frames: int | None = None
     models: tuple[dict[str, Any], ...] = ()
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rratag import config
-from rratag.errors import ModelError
+from rratag.errors import ModelError, UsageError
 from rratag.features.catalog import Entry
 from rratag.features.extract import Extraction, RunOptions
 from rratag.features.request import Request
@@ -17,7 +18,7 @@ from rratag.features.store import Features, FeatureStore
 from rratag.features.stream import Streaming
 from rratag.records import Receipt
 from rratag.video.discover import Discovery, discover
-from rratag.video.plan import Sampling
+from rratag.video.plan import Sampling, chosen_frames
 
 if TYPE_CHECKING:
     from rratag.model import Model
@@ -29,10 +30,14 @@ TEST_FIELDS = frozenset({"crops", "resize", "sampling"})
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """Test sampling and view other than the model's own; None keeps the model's."""
+    """Test sampling and view other than the model's own; None keeps the model's.
+
+    Of the frames that the sampling gives, the head sees those at the middles of `test_frames` equal slices.
+    """
 
     sampling: Sampling | None = None
     crops: str | None = None
+    test_frames: int | None = None
 
 
 class Tagging:
@@ -48,6 +53,8 @@ class Tagging:
     ------
     ModelError
         If the features that `request` leads to do not mean what the model was trained on.
+    UsageError
+        If `test_frames` shall be chosen of frames that are not cached.
 
     Notes
     -----
@@ -89,6 +96,12 @@ class Tagging:
                 )
 
         kind = Extraction if changed.crops == request.crops else Streaming
+        self.test_frames = override.test_frames
+        if self.test_frames is not None and kind is Streaming:
+            raise UsageError(
+                f"--test-frames chooses of cached frames, and features of --crops {changed.crops} are not cached; give"
+                f" --frames {self.test_frames}"
+            )
         self.extraction = kind(
             discovery,
             changed,
@@ -134,6 +147,7 @@ class Tagging:
             (entry for entry in entries if not self._is_streamed(entry)),
             self.extraction.again,
             self.crop_fusion,
+            None if self.test_frames is None else partial(chosen_frames, most=self.test_frames),
         )
         for entry in entries:
             yield self._streamed[entry.id][number] if self._is_streamed(entry) else next(cached)

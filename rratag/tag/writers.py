@@ -351,6 +351,7 @@ def _head(about: About) -> dict[str, Any]:
         "top": about.top,
         "score": about.score,
         **({} if about.crop_fusion == "mean" else {"crop_fusion": about.crop_fusion}),
+        **({} if about.test_frames is None else {"test_frames": about.test_frames}),
         **({"models": _escaped(about.models)} if about.models else {}),
     }
 

@@ -164,6 +164,13 @@ def random_frames(num_cached: int, num_slices: int, rng: np.random.Generator) ->
     return rng.integers(bounds[:, 0], bounds[:, 1])
 
 
+def middle_frames(num_cached: int, num_slices: int) -> NDArray[np.int64]:
+    """The middle index of each of `num_slices` equal slices, as TSN's tests take them; all where there are no more."""
+    if num_cached <= num_slices:
+        return np.arange(num_cached, dtype=np.int64)
+    return (2 * np.arange(num_slices, dtype=np.int64) + 1) * num_cached // (2 * num_slices)
+
+
 def frames_inside(time_s: NDArray[np.float64], start_s: float | None, end_s: float | None) -> NDArray[np.int64]:
     """Positions of the times in [start, end); the one nearest to the middle if there are none."""
     start = -np.inf if start_s is None else start_s
@@ -174,3 +181,22 @@ def frames_inside(time_s: NDArray[np.float64], start_s: float | None, end_s: flo
     # no frame inside means that both ends, or the only one given, lie beyond or between cached frames
     middle = np.clip((max(start, time_s[0]) + min(end, time_s[-1])) / 2, time_s[0], time_s[-1])
     return np.array([np.abs(time_s - middle).argmin()])
+
+
+def chosen_frames(
+    time_s: NDArray[np.float64],
+    start_s: float | None = None,
+    end_s: float | None = None,
+    *,
+    most: int | None = None,
+) -> NDArray[np.int64]:
+    """Positions of the cached frames that a test looks at: those inside the bounds, and of these the middle ones.
+
+    Parameters
+    ----------
+    time_s : of shape [num_cached], seconds
+    start_s, end_s : see `frames_inside`
+    most : see `middle_frames`; all by default
+    """
+    inside = frames_inside(time_s, start_s, end_s)
+    return inside if most is None else inside[middle_frames(len(inside), most)]

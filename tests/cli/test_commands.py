@@ -437,6 +437,21 @@ def test_other_views_and_sampling_are_used_on_request_and_said(done: Path, cli: 
     assert {spec["crops"] for spec in cli("cache", "ls", "--json").json["specs"]} == {"full"}  # used once, not kept
 
 
+def test_some_of_the_cached_frames_are_scored_on_request(done: Path, cli: CommandLine, finished: Path) -> None:
+    everything = ("predict", finished / "videos", "--workers", 1)
+    assert cli(*everything, "--out", "all.json").code == 0
+    ran = cli(*everything, "--out", "two.json", "--test-frames", 2)
+    assert "using 2 of the cached frames of each video, all where there are no more" in ran.err
+    usual, two = (json.loads((done / name).read_text()) for name in ("all.json", "two.json"))
+    assert ("test_frames" in usual, two["test_frames"], two["spec"]) == (False, 2, usual["spec"])
+    for one, other in zip(two["videos"], usual["videos"], strict=True):
+        assert (one["frames_used"], other["frames_used"]) == (2, 3)
+        assert one["time_s"] == [other["time_s"][place] for place in (0, 2)]
+    ran = cli(*everything, "--out", "-", "--test-frames", 2, "--crops", "3")
+    assert (ran.code, ran.out) == (2, "")
+    assert "features of --crops 3 are not cached; give --frames 2" in ran.err
+
+
 def test_other_weights_are_refused(done: Path, cli: CommandLine, tmp_path: Path) -> None:
     import timm
     import torch

@@ -101,6 +101,16 @@ def test_intervals_are_judged_by_their_own_frames(
     instances = [Instance("00.mp4", toy_cache.key("00.mp4"), None, start_s=start, end_s=end) for start, end in bounds]
     times = [one.time_s.tolist() for one in predictions(model, [store], instances)]
     assert times == [[0.25, 1.25], [2.25, 3.25, 4.25], [0.25, 1.25, 2.25, 3.25, 4.25]]
+    times = [one.time_s.tolist() for one in predictions(model, [store], instances, test_frames=2)]
+    assert times == [[0.25, 1.25], [2.25, 4.25], [1.25, 3.25]]
+    middle, *_ = evaluate_model(tmp_path / "model", toy_cache.cache, part="validation", test_frames=1)
+    assert [(one.label, one.num_predicted) for one in middle.per_class] == [("blue", 0), ("red", 20)]
+    assert middle.redundancy is not None
+    assert middle.redundancy.first_accuracy[-1] == middle.ensemble.top1  # of the same frames
+    inside, *_ = evaluate_model(
+        tmp_path / "model", toy_cache.cache, part="validation", test_on="instance", test_frames=1
+    )
+    assert inside.ensemble.top1 > 0.9
     caplog.clear()
     whole, *_ = evaluate_model(tmp_path / "model", toy_cache.cache, part="validation")
     assert (whole.num_videos, whole.ensemble.top1) == (20, 0.5)  # one of the two labels of each video comes first

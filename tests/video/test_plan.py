@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rratag.errors import UsageError
-from rratag.video.plan import Sampling, _is_constant_rate, random_frames, slice_bounds, wanted_indices
+from rratag.video.plan import (
+    Sampling,
+    _is_constant_rate,
+    chosen_frames,
+    middle_frames,
+    random_frames,
+    slice_bounds,
+    wanted_indices,
+)
 
 counts = st.integers(1, 400)
 
@@ -132,6 +143,32 @@ def test_slices_cover_the_frames(num_cached, num_slices):
 def test_slices_by_hand():
     assert slice_bounds(25, 4).tolist() == [[0, 6], [6, 12], [12, 18], [18, 25]]
     assert slice_bounds(2, 4).tolist() == [[0, 1], [0, 1], [1, 2], [1, 2]]
+
+
+@given(counts, st.integers(1, 50))
+@settings(deadline=None, max_examples=100)
+def test_the_middle_frame_of_each_slice(num_cached, num_slices):
+    chosen = middle_frames(num_cached, num_slices).tolist()
+    if num_cached <= num_slices:
+        assert chosen == list(range(num_cached))
+    else:
+        length = Fraction(num_cached, num_slices)
+        assert chosen == [math.floor(length * number + length / 2) for number in range(num_slices)]
+
+
+def test_middle_frames_by_hand():
+    assert middle_frames(10, 4).tolist() == [1, 3, 6, 8]
+    assert middle_frames(5, 1).tolist() == [2]
+    assert middle_frames(3, 25).tolist() == [0, 1, 2]
+
+
+def test_a_test_looks_at_the_middle_frames_of_an_interval():
+    times = np.arange(10) / 2
+    assert chosen_frames(times).tolist() == list(range(10))
+    assert chosen_frames(times, 1.0, 4.0).tolist() == [2, 3, 4, 5, 6, 7]
+    assert chosen_frames(times, 1.0, 4.0, most=2).tolist() == [3, 6]
+    assert chosen_frames(times, 1.0, 4.0, most=7).tolist() == [2, 3, 4, 5, 6, 7]
+    assert chosen_frames(times, most=2).tolist() == [2, 7]
 
 
 @given(counts, st.integers(1, 20), st.integers(0, 2**32))
