@@ -13,7 +13,6 @@ from functools import wraps
 from typing import IO, Any, ParamSpec, TypeVar
 
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from rratag.errors import RratagError
@@ -59,19 +58,18 @@ def set_verbosity(*, quiet: bool = False, verbose: bool = False) -> None:
     global _quiet
     _quiet = quiet
     level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
-    handler = RichHandler(console=err, show_time=False, show_path=False, rich_tracebacks=False)
-    handler.setFormatter(_OneLine())
     root = logging.getLogger("rratag")
-    root.handlers[:] = [handler]
+    root.handlers[:] = [_Told()]
     root.setLevel(level)
     root.propagate = False
 
 
-class _OneLine(logging.Formatter):
-    """A record's message; names of files stand in it."""
+class _Told(logging.Handler):
+    """A record as one line on stderr, like `warn`."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+    def emit(self, record: logging.LogRecord) -> None:
+        style = "yellow" if record.levelno >= logging.WARNING else None
+        err.print(f"{record.levelname.lower()}: {printable(self.format(record))}", markup=False, style=style)
 
 
 def say(text: str) -> None:
