@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json as json_module
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +14,8 @@ import typer
 from rratag import config
 from rratag.cli import options
 from rratag.cli.console import EXIT_STOPPED, lines, out, printable, say, set_verbosity, warn
-from rratag.errors import UsageError
+from rratag.errors import LabelError, UsageError
+from rratag.untrusted import shown
 
 if TYPE_CHECKING:
     from rratag.data.labels import LabelSet
@@ -40,6 +43,15 @@ def labels(
         Path | None,
         typer.Option("--write", metavar="FILE.csv", help="Write the labels as our own CSV.", show_default=False),
     ] = None,
+    listed: Annotated[
+        str | None,
+        typer.Option(
+            "--list",
+            metavar="PART",
+            help="Print nothing but the paths of the labelled videos of train, validation or test, for `predict`.",
+            show_default=False,
+        ),
+    ] = None,
     cache: options.Cache = config.CACHE_DIR,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -57,7 +69,12 @@ def labels(
     if root is None:
         options.refuse_unused(context, ("cache",), "without ROOT it is not known which cached videos are meant")
     if write is not None:
+        if write.suffix.lower() != ".csv":
+            raise UsageError(f"{write}: --write takes a name that ends in .csv")
         check_place(write, "--write")
+    if listed is not None:
+        options.refuse_unused(context, ("json",), "--list prints paths")
+        _check_part(listed, root)
     names = parse_columns(columns) if columns else None
     ids = None if root is None else dict.fromkeys(files_below(root), "")
     found = from_file(file, ids, names, tell_conflicts=True)
@@ -65,25 +82,53 @@ def labels(
         raise UsageError(f"{write}: is the label file itself; give --write another name")
     short = None if root is None else short_in_cache(found, root, options.absolute(cache), train_frames)
     summary = summarise(found, train_frames, short)
-    if json:
+    if listed is not None and root is not None:
+        _list(found, root, listed)
+    elif json:
         typer.echo(json_module.dumps(summary.to_json()))
     else:
         _show(summary)
     if write is not None:
-        _write(write, found)
+        _write(write, found, is_below=root is not None)
     if not summary.tags:
         warn(f"{file}: no video is labelled")
     if summary.conflicts or not summary.tags:
         raise typer.Exit(EXIT_STOPPED)
 
 
-def _write(path: Path, found: LabelSet) -> None:
+def _check_part(part: str, root: Path | None) -> None:
+    from rratag.data.splits import PARTS
+
+    if part not in PARTS:
+        raise UsageError(f"unknown --list {part!r}; choose from {', '.join(PARTS)}")
+    if root is None:
+        raise UsageError(f"--list {part}: without ROOT it is not known where the videos are; give their folder")
+
+
+def _list(found: LabelSet, root: Path, part: str) -> None:
+    """Paths of the videos of a part, one a line, in the bytes that the system has for them."""
+    videos = dict.fromkeys(one.video for one in found.instances if one.label is not None and one.split == part)
+    if not videos:
+        raise LabelError(f"no video below {root} is labelled and in the {part} part")
+    if broken := next((video for video in videos if "\n" in video or "\r" in video), None):
+        raise LabelError(f"{shown(broken)}: holds a line end, so that a list cannot name it; rename the file")
+    folder = options.absolute(root)
+    sys.stdout.buffer.writelines(os.fsencode(folder / video) + b"\n" for video in videos)
+    sys.stdout.flush()
+
+
+def _write(path: Path, found: LabelSet, *, is_below: bool) -> None:
     from rratag.data.label_file import labels_csv
+    from rratag.data.readers.annotation import leads_out
     from rratag.files import write_atomically
 
     if found.conflicts:
         warn(f"{path}: not written, since labels contradict each other")
         return
+    if not found.class_names:
+        return  # said by the caller
+    if not is_below and (outside := next((one.video for one in found.instances if leads_out(one.video)), None)):
+        raise LabelError(f"{path}: not written, since {shown(outside)} is no path below a folder; give ROOT")
     write_atomically(path, labels_csv(found.instances).encode())
     say(f"wrote {path}")
 
@@ -110,7 +155,7 @@ def _show(found: Summary) -> None:
     named = (
         ("missing", found.missing),
         ("unlabelled", found.unlabelled),
-        ("not in the file", found.unnamed),
+        ("other videos", found.unnamed),
         ("ambiguous", found.ambiguous),
         ("left out", found.left_out),
         ("without train", found.untrained),
@@ -139,6 +184,8 @@ def _intervals(found: Summary) -> str:
     assert one is not None
     if one.shortest_s is None:
         return str(one.num)
+    if not one.fps_all:
+        return f"{one.num}, the shortest {one.shortest_s:g} s"
     most = f", --fps {one.fps_most:g} into 95 % of them" if one.fps_most < one.fps_all else ""
     return (
         f"{one.num}, the shortest {one.shortest_s:g} s; --fps {one.fps_all:g} puts {one.num_frames} frames into all"

@@ -34,7 +34,7 @@ class LabelSet:
     left_out : statements of the file that cannot be used, and why
     conflicts : statements that contradict earlier ones, where they were asked for
     duplicates : number of statements that repeat an earlier one
-    unnamed : videos that the file does not name, sorted
+    unnamed : videos that no statement of the file is about, but for ambiguous ones and those left out; sorted
     kind, files : what was read; empty for folders
     """
 
@@ -253,7 +253,7 @@ class _Joined:
         ambiguous = self._settle()
         instances = [instance for several in self.found.values() for instance, _, _ in several]
         named = {instance.video for instance in instances}
-        unnamed = sorted((video for video in self.keys if video not in named), key=os.fsencode)
+        unnamed = sorted(self.keys.keys() - named, key=os.fsencode)
         instances += [Instance(video, self.keys[video], None) for video in unnamed]
         instances.sort(key=_order)
         return LabelSet(
@@ -293,8 +293,11 @@ class _Joined:
             if earlier == instance:
                 self.duplicates += 1
                 return
-            if not (several and one.several) or earlier.label in (None, one.label) or one.label is None:
-                error = _contradiction(one, instance, earlier, where)
+            are_several = (
+                several and one.several and earlier.label is not None and one.label not in (None, earlier.label)
+            )
+            if not are_several or (earlier.split, earlier.group) != (instance.split, instance.group):
+                error = _contradiction(one, instance, earlier, where, ("label",) * (not are_several))
                 if not self.tell_conflicts:
                     raise error
                 self.conflicts.append(str(error))
@@ -322,8 +325,9 @@ def _name_bytes(video: str) -> bytes:
         return video.encode("utf-8", "surrogatepass")
 
 
-def _contradiction(one: Annotation, here: Instance, there: Instance, where: str) -> LabelError:
-    name = next(name for name in ("label", "split", "group") if getattr(here, name) != getattr(there, name))
+def _contradiction(one: Annotation, here: Instance, there: Instance, where: str, fields: tuple[str, ...]) -> LabelError:
+    """What differs in `fields`, or else in split or group."""
+    name = next(name for name in (*fields, "split", "group") if getattr(here, name) != getattr(there, name))
     ours, theirs = (shown(getattr(one, name) or "") for one in (here, there))
     return one.error(
         name,

@@ -20,6 +20,10 @@ MOST = 0.95
 """Share of the instances that a lower frame rate may content itself with."""
 
 
+TINY_S = 1e-6
+"""Seconds; a time stamp of a video is no finer, and no frame rate puts frames into less."""
+
+
 class Source(Protocol):
     """What is needed of a store: :class:`rratag.features.store.SpecStore` is one."""
 
@@ -107,9 +111,9 @@ def sufficient_fps(lengths_s: Iterable[float], num_frames: int) -> tuple[float, 
 
     Returns
     -------
-    Both rounded up to a tenth; 0 if no interval has a length.
+    Both rounded up to a tenth; 0 if no interval is longer than `TINY_S`.
     """
-    needed = sorted(num_frames / length for length in lengths_s if length > 0)
+    needed = sorted(num_frames / length for length in lengths_s if length > TINY_S)
     if not needed:
         return 0.0, 0.0
     most = needed[math.ceil(MOST * len(needed)) - 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from rratag.video.discover import discover
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 OPEN = "open"
 """The part of labelled videos whose split the file leaves open."""
@@ -48,7 +51,7 @@ class Summary:
     num_several : videos, or intervals of one, with more than one label
     duplicates, missing, ambiguous, left_out, conflicts : see :class:`rratag.data.labels.LabelSet`
     unlabelled : videos that the file names without a label
-    unnamed : videos below the root that it does not name; empty without a root
+    unnamed : videos below the root that it does not name, or not clearly; empty without a root
     untrained : labels without a video in train, where the file has a train part
     intervals : None if all labels are of whole videos
     short : of the cached frames; None if nothing is cached, or every interval has enough
@@ -132,6 +135,8 @@ def files_below(root: Path) -> list[str]:
         If there is none.
     """
     found = discover([str(root)])
+    for receipt in found.failures:
+        logger.warning("%s: %s", receipt.video, receipt.message)
     return [video.id for video in found.videos]
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,7 +71,7 @@ def test_what_a_file_says_is_shown(cli: CommandLine, root: Path) -> None:
         "duplicates      1",
         "missing         1: gone.mp4",
         "unlabelled      1: 3.mp4",
-        "not in the file 3: b/x.mp4, c/x.mkv, new.mov",
+        "other videos    3: b/x.mp4, c/x.mkv, new.mov",
         "ambiguous       1: x: b/x.mp4 or c/x.mkv",
     ]
     assert cli("labels", "labels.csv", root, "--quiet").out == ran.out
@@ -115,6 +118,61 @@ def test_conflicts_are_all_shown_and_nothing_is_written(cli: CommandLine, root: 
     assert "conflicts       2: labels.csv:3:7: video '3.mp4' has label 'dog'" in cli("labels", "labels.csv").out
 
 
+def test_the_videos_of_a_part_are_a_list_for_predict(cli: CommandLine, root: Path) -> None:
+    (root / "-4abc_defgh, 2.mp4").touch()
+    (root / os.fsdecode(b"caf\xe9.mp4")).touch()
+    rows = [
+        "2,dog,test",
+        "a/1,cat,test",
+        "-4abc_defgh, 2.mp4,cat,test",
+        "3.mp4,,test",
+        "caf\\xe9.mp4,dog,test",
+        "gone,cat,test",
+    ]
+    rows[2] = '"-4abc_defgh, 2.mp4",cat,test'
+    Path("labels.csv").write_text("\n".join(["video,label,split", *rows, "new.mov,dog,train"]))
+    ran = subprocess.run(
+        [sys.executable, "-m", "rratag", "labels", "labels.csv", root, "--list", "test"],
+        capture_output=True,
+        check=True,
+    )
+    listed = [Path(os.fsdecode(line)) for line in ran.stdout.splitlines()]
+    names = ("-4abc_defgh, 2.mp4", "a/1.mp4", os.fsdecode(b"caf\xe9.mp4"), "v_2.mp4")
+    assert listed == [root / name for name in names]
+    assert all(path.is_absolute() and path.is_file() for path in listed)
+    cli("labels", "labels.csv", root, "--list", "validation").says_one_line(1, "in the validation part")
+
+
+def test_names_that_are_no_ids_are_not_written(cli: CommandLine, root: Path) -> None:
+    Path("train.txt").write_text("/data/of/others/a/1.mp4 0\n")
+    assert (
+        "not written, since '/data/of/others/a/1.mp4' is no path below"
+        in cli("labels", "train.txt", "--write", "ours.csv").err
+    )
+    assert not Path("ours.csv").exists()
+    assert cli("labels", "train.txt", root, "--write", "ours.csv").code == 0
+    assert "a/1.mp4,0,,,train," in Path("ours.csv").read_text()
+
+
+def test_without_labels_nothing_is_replaced(cli: CommandLine, root: Path) -> None:
+    Path("ours.csv").write_text("precious")
+    Path("labels.csv").write_text("video,label\n3.mp4,\n")
+    assert cli("labels", "labels.csv", root, "--write", "ours.csv").code == 1
+    assert Path("ours.csv").read_text() == "precious"
+
+
+def test_what_cannot_be_looked_at_below_the_root_is_told(cli: CommandLine, root: Path) -> None:
+    (root / "link.mp4").symlink_to(root / "nowhere.mp4")
+    assert "warning: link.mp4: " in cli("labels", "labels.csv", root).err
+
+
+def test_an_interval_that_is_next_to_nothing_asks_for_no_frame_rate(cli: CommandLine, root: Path) -> None:
+    Path("labels.csv").write_text("video,label,start_s,end_s\n3.mp4,cat,0,1e-310\n")
+    ran = cli("labels", "labels.csv")
+    assert ran.code == 0
+    assert "intervals       1, the shortest 1e-310 s\n" in ran.out
+
+
 def test_a_file_without_labels_ends_with_1(cli: CommandLine, root: Path) -> None:
     Path("test.csv").write_text("youtube_id,time_start,time_end,split\nabc,0,10,test\n")
     ran = cli("labels", "test.csv")
@@ -130,6 +188,10 @@ def test_a_file_without_labels_ends_with_1(cli: CommandLine, root: Path) -> None
         (["labels.csv", "--cache", "c"], ["--cache changes nothing"]),
         (["labels.csv", "--write", "labels.csv"], ["labels.csv", "is the label file itself"]),
         (["labels.csv", "--write", "nowhere/x.csv"], ["nowhere", "--write"]),
+        (["labels.csv", "--write", "classes.txt"], ["classes.txt", "ends in .csv"]),
+        (["labels.csv", "videos", "--list", "dev"], ["--list 'dev'", "train, validation, test"]),
+        (["labels.csv", "--list", "test"], ["--list test", "ROOT"]),
+        (["labels.csv", "videos", "--list", "test", "--json"], ["--json changes nothing"]),
         (["labels.csv", "--columns", "name=x"], ["--columns", "video, label"]),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,12 @@ def kind_of(path: Path) -> str:
         ("[]", "it is other JSON"),
         ('{"0": "house wren"}', "it is other JSON"),
         ("name,tag\na,b\n", r"the first line has the columns name, tag \(--columns video=\.\.\."),
+        (
+            "a.mp4,cat\nb.mp4,dog\n",
+            r"the first line names a video and no columns \(put a line such as video,label above",
+        ),
+        ("100218;Something falling\n", "the first line names a video and no columns"),
+        ("v\0i\0d\0e\0o\0,\0l\0", "it holds NUL characters, as UTF-16 without its mark does"),
         ("1 ApplyEyeMakeup\n2 Archery\n", "it begins with '1 ApplyEyeMakeup'"),
         ("x" * 100_000, r"it begins with 'x{60}'\.\.\."),
     ],
@@ -66,6 +73,8 @@ def test_a_csv_without_a_column_is_told_as_ever(tmp_path: Path) -> None:
         ("kinetics400_val.csv", "validation", ["kinetics400_train.csv"]),
         ("Training.csv", "train", []),
         ("trains.csv", "", []),
+        ("Train_list.json", "train", ["Test_list.json"]),
+        ("k_TRAIN.csv", "train", ["k_VAL.csv"]),
         ("train_val.csv", "", []),
         ("latest.csv", "", []),
         ("labels.csv", "", []),
@@ -78,10 +87,36 @@ def test_parts_of_a_set_differ_in_the_split_alone(tmp_path: Path, name: str, spl
     assert [path.name for path in parts_beside(tmp_path / name)] == beside
 
 
-def test_a_file_of_another_kind_beside_is_not_read(tmp_path: Path) -> None:
+def test_a_file_of_another_kind_beside_is_not_read_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     save(tmp_path / "test.csv", "id;template\n")
     path = save(tmp_path / "train.csv", "label,youtube_id,time_start,time_end,split\n")
     assert read(path).files == [path]
+    assert f"{tmp_path / 'test.csv'} lies beside train.csv, but is not of its kind (kinetics): not read" in caplog.text
+
+
+def test_blank_lines_and_a_cut_end_do_not_change_the_kind(tmp_path: Path) -> None:
+    """The kind is told by the first characters, the last line of which may be half a line."""
+    path = save(tmp_path / "list.txt", "\n" * 4 + "".join(f"cat/a{number:05} 5 1\n" for number in range(8000)))
+    assert read(path, "cat/a07999").instances[0].label == "1"
+    path = save(tmp_path / "train.txt", "\n" + "".join(f"A/v_A_g01_c{number:05}.avi 1\n" for number in range(5000)))
+    assert kind_of(path) == "ucf101"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "video,label,Start_s\na.mp4,x,1\n",
+            "l.csv:1:13: column 'Start_s' is not 'start_s'; write it so, or --columns",
+        ),
+        ("video,label\n,cat\n", "l.csv:2:1: no video in this row"),
+        ("video,label,end_s\na.mp4,cat,0\n", "l.csv:2:11: start_s 0 is not before end_s 0"),
+        ('video,label\na.mp4, "cat"\n', "l.csv:2:7: a blank before a quote, which then means nothing"),
+    ],
+)
+def test_what_would_be_half_read_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(LabelError, match=re.escape(message)):
+        read(save(tmp_path / "l.csv", content), "a.mp4")
 
 
 # --- names and videos ---
@@ -127,6 +162,9 @@ def test_several_labels_of_a_video_are_meant_where_the_file_says_so(tmp_path: Pa
     assert [(one.video, one.label) for one in found.instances] == [("a.mp4", "x"), ("a.mp4", "y"), ("b.mp4", "x")]
     again = save(tmp_path / "again.csv", labels_csv(found.instances))
     assert from_csv(again, {"a.mp4": "key of a.mp4", "b.mp4": "key of b.mp4"}).instances == found.instances
+    path.write_text("video,label,split,several\na.mp4,x,train,1\na.mp4,y,test,1\n")
+    with pytest.raises(LabelError, match=r":3:9: video 'a\.mp4' has split 'test' here and 'train' on line 2"):
+        read(path, "a.mp4")
     for wrong, message in (("y,\n", r":3:7: video .* has label 'y' here and 'x'"), ("y,maybe\n", r":3:9: several is")):
         with pytest.raises(LabelError, match=message):
             read(save(path, f"video,label,several\na.mp4,x,1\na.mp4,{wrong}"), "a.mp4")

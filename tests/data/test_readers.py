@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +218,11 @@ def test_broken_youtube_lists(tmp_path: Path, content: str, message: str) -> Non
 
 def test_broken_names_are_told_of_their_own_file(tmp_path: Path) -> None:
     path = save(tmp_path / "train_list.json", [["a", 0]])
-    for content, message in (([], "expected an object"), ({"0": 4}, "1:7: 0: expected a name")):
+    for content, message in (
+        ([], "expected an object"),
+        ({"0": 4}, "1:7: 0: expected a name"),
+        ({"0": "crane", "7": "crane"}, "1:21: 7: class 7 has the name of class 0"),
+    ):
         save(tmp_path / "label2name.json", content)
         with pytest.raises(LabelError, match=rf"label2name\.json:.*{message}"):
             read(path)
@@ -301,6 +306,54 @@ def test_broken_ucf101(tmp_path: Path, line: str, message: str) -> None:
         read(path)
 
 
+@pytest.mark.parametrize(
+    ("path", "label"),
+    [
+        ("v_Archery_g08_c01.avi", "Archery"),
+        ("./v_Archery_g08_c01.avi", "Archery"),
+        ("/v_Archery_g08_c01.avi", "Archery"),
+        ("UCF-101/ Archery /v_Archery_g08_c01.avi", "Archery"),
+        ("My Cats/v_MyCats_g08_c01.avi", "My Cats"),
+    ],
+)
+def test_the_label_of_ucf101_is_the_folder_of_the_class(tmp_path: Path, path: str, label: str) -> None:
+    assert [one.label for one in read(save(tmp_path / "train.txt", f"{path} 1\n"), Path(path).name).instances] == [
+        label
+    ]
+
+
+def test_one_bad_line_makes_no_other_kind_of_a_list(tmp_path: Path) -> None:
+    """Classes would be numbers then, and the split that in the file's name."""
+    path = ucf(tmp_path)
+    path.write_text(path.read_text() + "Biking/extra.avi 2\n")
+    with pytest.raises(LabelError, match=r"trainlist01\.txt:3: expected Class/v_Class_g01_c01\.avi"):
+        read(path)
+    path = save(tmp_path / "dog_test_split1.txt", "c.avi 1 \nd.avi 3 \n")
+    with pytest.raises(LabelError, match=r"dog_test_split1\.txt:2: expected name\.avi and 0, 1 or 2"):
+        read(path)
+    save(tmp_path / "cat_test_split1.txt", "a.avi 1\n")
+    with pytest.raises(LabelError, match=r"dog_test_split1\.txt:2: expected name\.avi"):
+        read(tmp_path / "cat_test_split1.txt")
+
+
+def test_a_folder_that_is_no_class_of_ucf101_is_told(tmp_path: Path) -> None:
+    lines = "Archery/v_Archery_g08_c01.avi 1\nvideos/v_Biking_g08_c01.avi 2\n"
+    with pytest.raises(LabelError, match=r"train\.txt:2: the folder is 'videos', the clip's class 'Biking'"):
+        read(save(tmp_path / "train.txt", lines))
+
+
+def test_clips_of_two_hmdb51_classes_may_have_one_name(tmp_path: Path) -> None:
+    path = save(tmp_path / "cat_test_split1.txt", "1.avi 1\n2.avi 2\n")
+    assert read(path, "dog/1.avi").missing == ["cat/1.avi", "cat/2.avi"]
+    save(tmp_path / "dog_test_split1.txt", "1.avi 2\n")
+    (tmp_path / "hen_test_split1.txt").mkdir()
+    assert rows(read(path, "cat/1.avi", "dog/1.avi", "2.avi")) == [
+        ("2.avi", "cat", None, None, "test"),
+        ("cat/1.avi", "cat", None, None, "train"),
+        ("dog/1.avi", "dog", None, None, "test"),
+    ]
+
+
 def test_a_line_far_down_that_is_no_clip_is_told(tmp_path: Path) -> None:
     lines = [f"A/v_A_g01_c{number:05}.avi 1" for number in range(5000)]
     path = save(tmp_path / "trainlist01.txt", "\n".join([*lines, "A/b.avi 1"]))
@@ -368,6 +421,7 @@ def test_text_lists(tmp_path: Path, content: str, file: str, names: tuple[str, s
         ("a.mp4 1\n" * 9000 + "b.mp4\n", r"list\.txt:9001: expected path and class"),
         ("a 5 1\n" * 12000 + "b 1\n", r"list\.txt:12001: expected path, frames and class"),
         ("a.mp4 0\nb.mp4 7\n", r"list\.txt:2: class '7' has no name"),
+        ("a.mp4 0\nb.mp4\n", r"list\.txt:2: expected path and class"),
     ],
 )
 def test_broken_text_lists(tmp_path: Path, content: str, message: str) -> None:
@@ -382,6 +436,24 @@ def test_two_files_of_class_names_are_refused(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match=r"classes\.txt and label_map\.txt both name classes"):
         read(save(tmp_path / "list.txt", "a.mp4 0\n"))
     (tmp_path / "label_map.txt").unlink()
-    save(tmp_path / "classes.txt", "0 a\n0 b\n")
-    with pytest.raises(LabelError, match=r"classes\.txt:2: expected a class name"):
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("0 a\n0 b\n", "classes.txt:2: expected a class name in UTF-8, and each number and name once"),
+        ("a\na\n", "classes.txt:2: expected a class name in UTF-8, and each number and name once"),
+        ("cat\n\ndog\n", "classes.txt:2: an empty line, which would count as a class"),
+        ("0 cat\n1 dog\nhen\n", "classes.txt:3: expected number and name, as in the other lines"),
+    ],
+)
+def test_broken_class_names(tmp_path: Path, names: str, message: str) -> None:
+    save(tmp_path / "classes.txt", names)
+    with pytest.raises(LabelError, match=re.escape(message)):
         read(save(tmp_path / "list.txt", "a.mp4 0\n"))
+
+
+def test_class_names_may_begin_with_a_number(tmp_path: Path) -> None:
+    save(tmp_path / "classes.txt", "archery\n50 m dash\nyoga\n\n")
+    found = read(save(tmp_path / "list.txt", "a.mp4 1\nb.mp4 2\n"), "a.mp4", "b.mp4")
+    assert [one.label for one in found.instances] == ["50 m dash", "yoga"]

@@ -48,7 +48,7 @@ def film(path: Path, colours: Sequence[int]) -> Path:
 def youtube(folder: Path, names: Sequence[str]) -> Truth:
     """``train_list.json``, ``test_list.json``, ``label2name.json``; videos lie in the folder of their class.
 
-    One video of either list is not there, as happens to what is taken off YouTube.
+    One video of either list lies beside these folders, under an id that begins with a hyphen. One video of either list is not there, as happens to what is taken off YouTube.
     """
     (folder / "label2name.json").write_text(json.dumps({str(label): name for label, name in enumerate(names)}))
     truth: Truth = {}
@@ -57,9 +57,12 @@ def youtube(folder: Path, names: Sequence[str]) -> Truth:
         for label, name in enumerate(names):
             for number in range(count):
                 video = youtube_id(f"{name} {part} {number}")
+                flat = (label, number) == (0, 0)
+                if flat:
+                    video = "-" + video[1:]
                 pairs.append([video, label])
                 if (label, number) != (1, 0):
-                    film(folder / "videos" / name / f"{video}.mp4", [label])
+                    film(folder / "videos" / ("" if flat else name) / f"{video}.mp4", [label])
                     if part == "test":
                         truth[video] = [name]
         (folder / f"{part}_list.json").write_text(json.dumps(pairs))

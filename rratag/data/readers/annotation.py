@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -57,6 +58,16 @@ class Annotation:
     def error(self, column: str, message: str) -> LabelError:
         """What is wrong with one of our columns, with its place."""
         return LabelError(f"{self.at(column)}: {message}")
+
+
+def always(place: str) -> Callable[[str], str]:
+    """`Annotation.at` where no column is known."""
+    return lambda column: place
+
+
+def leads_out(path: str) -> bool:
+    """Whether a path with plain slashes is none below a folder."""
+    return path.startswith(("/", "../")) or path == ".." or re.match("[A-Za-z]:/", path) is not None
 
 
 def is_utf8(text: str) -> bool:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
-from rratag.data.readers.annotation import Annotation, is_utf8
+from rratag.data.readers.annotation import Annotation, always, is_utf8
 from rratag.data.readers.opened import LabelFile
 from rratag.data.readers.text import numbered_lines
 from rratag.errors import LabelError
@@ -21,18 +20,29 @@ _LINE = re.compile(r"(?P<name>\S.*?)\s+(?P<part>[012])")
 
 
 def recognise(file: LabelFile) -> bool:
-    """Whether the name is that of a class and a split, and every line that of a clip with 0, 1 or 2."""
-    return (
-        _FILE.fullmatch(file.path.name) is not None
-        and bool(file.lines)
-        and all(_LINE.fullmatch(line) for line in file.lines)
-    )
+    """Whether the name is that of a class and a split, and a line that of a clip with 0, 1 or 2.
+
+    Another line is then a fault that `read` tells, and no reason to read the file as a list of another kind.
+    """
+    return _FILE.fullmatch(file.path.name) is not None and any(map(_LINE.fullmatch, file.lines))
 
 
 def parts(path: Path) -> list[Path]:
-    """Files of the other classes of this split, sorted."""
+    """Files of the other classes of this split, sorted.
+
+    Raises
+    ------
+    LabelError
+        If the folder cannot be listed.
+    """
     number = _number(path)
-    return sorted(other for other in path.parent.iterdir() if other != path and _number(other) == number)
+    try:
+        beside = list(path.parent.iterdir())
+    except OSError as error:
+        raise LabelError(
+            f"{path}: its folder cannot be listed ({error.strerror}), so the files of the other classes are not found"
+        ) from error
+    return sorted(other for other in beside if other != path and _number(other) == number and other.is_file())
 
 
 def read(file: LabelFile) -> Iterator[Annotation]:
@@ -56,13 +66,11 @@ def read(file: LabelFile) -> Iterator[Annotation]:
             raise LabelError(f"{place}: expected name.avi and 0, 1 or 2, found {shown(line)}")
         split = SPLIT_OF[found["part"]]
         where = f"line {number} of {file.path.name}"
-        yield Annotation(found["name"], label if split else None, where, partial(_at, place), split=split)
+        # clips of two classes may have one name; a folder of another class never holds the one that is meant
+        name = f"{label}/{found['name']}"
+        yield Annotation(name, label if split else None, where, always(place), split=split)
 
 
 def _number(path: Path) -> str:
     named = _FILE.fullmatch(path.name)
     return "" if named is None else named["number"]
-
-
-def _at(place: str, column: str) -> str:
-    return place

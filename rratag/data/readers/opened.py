@@ -25,7 +25,9 @@ class LabelFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.head = text.head(path).lstrip()
+        head = text.head(path)
+        self.is_cut = len(head) >= text.HEAD
+        self.head = head.lstrip()
 
     @property
     def is_json(self) -> bool:
@@ -41,7 +43,7 @@ class LabelFile:
     def lines(self) -> list[str]:
         """Its first lines that have something in them, without what stands around it."""
         found = self.head.splitlines()
-        if len(self.head) >= text.HEAD and len(found) > 1:
+        if self.is_cut and len(found) > 1:
             found.pop()  # cut off
         return [line.strip() for line in found if line.strip()]
 
@@ -62,10 +64,14 @@ def split_in_name(path: Path) -> str:
 
 
 def parts_beside(path: Path) -> list[Path]:
-    """Files in the same folder whose names differ only in the split that they say, sorted by name."""
+    """Files in the same folder whose names differ only in the split that they say, sorted by name.
+
+    The word is written alike, as in Train_list.json and Test_list.json.
+    """
     found = list(_PART.finditer(path.name))
     if not split_in_name(path) or len(found) != 1:
         return []
     before, after = path.name[: found[0].start()], path.name[found[0].end() :]
-    names = {f"{before}{word}{after}" for word in SPLITS if word} - {path.name}
+    like = str.upper if found[0][0].isupper() else str.capitalize if found[0][0][0].isupper() else str.lower
+    names = {f"{before}{like(word)}{after}" for word in SPLITS if word} - {path.name}
     return sorted(other for name in names if (other := path.with_name(name)).is_file())

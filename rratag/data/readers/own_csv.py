@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import posixpath
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rratag.data.cells import restore, unescape
-from rratag.data.readers.annotation import SPLITS, Annotation, is_utf8
+from rratag.data.readers.annotation import SPLITS, Annotation, is_utf8, leads_out
 from rratag.data.readers.text import Row, rows
 from rratag.untrusted import shown
 
@@ -40,11 +39,13 @@ def read(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[Annot
 
 def _annotation(row: Row) -> Annotation:
     name = row["video"]
+    if not name.strip():
+        raise row.error("video", "no video in this row")
     written = unescape(restore(name))  # as in our own CSV files
-    plain = posixpath.normpath(name.strip().replace("\\", "/")) if name.strip() else ""
+    plain = posixpath.normpath(name.strip().replace("\\", "/"))
     start, end = seconds(row, "start_s"), seconds(row, "end_s")
-    if start is not None and end is not None and start >= end:
-        raise row.error("end_s", f"start_s {start:g} is not before end_s {end:g}")
+    if end is not None and (start or 0.0) >= end:
+        raise row.error("end_s", f"start_s {start or 0.0:g} is not before end_s {end:g}")
     if not is_utf8(row["label"]):
         raise row.error("label", f"label {shown(row['label'])} is not UTF-8; save the file as UTF-8")
     several = SEVERAL.get(row["several"].strip().lower())
@@ -62,7 +63,7 @@ def _annotation(row: Row) -> Annotation:
         # our own way of writing first: beside "=a" there may be a file whose very name is "'=a"
         (written, name, plain),
         several=several,
-        outside=plain.startswith(("/", "../")) or plain == ".." or re.match("[A-Za-z]:/", plain) is not None,
+        outside=leads_out(plain),
     )
 
 

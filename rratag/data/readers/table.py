@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from rratag.data.readers import (
     activitynet,
@@ -21,8 +22,11 @@ from rratag.data.readers.annotation import Annotation
 from rratag.data.readers.opened import LabelFile, parts_beside
 from rratag.errors import LabelError
 from rratag.untrusted import shown
+from rratag.video.discover import VIDEO_SUFFIXES
 
 CSV = "csv"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -95,17 +99,28 @@ def read(path: Path, columns: Mapping[str, str] | None = None, *, alone: bool = 
     if kind is None:
         raise _unknown(first)
     reader = READERS[kind]
-    beside = [] if alone and reader.parts is parts_beside else map(LabelFile, reader.parts(path))
+    beside = [] if alone and reader.parts is parts_beside else list(map(LabelFile, reader.parts(path)))
     files = [first, *(other for other in beside if reader.recognise(other))]
+    for other in beside:
+        if other not in files:
+            logger.warning("%s lies beside %s, but is not of its kind (%s): not read", other.path, path.name, kind)
     return Reading(kind, [one.path for one in files], chain.from_iterable(map(reader.read, files)))
+
+
+def _is_no_header(cell: str) -> bool:
+    return cell.isdecimal() or PurePosixPath(cell).suffix.lower() in VIDEO_SUFFIXES
 
 
 def _unknown(file: LabelFile) -> LabelError:
     accepted = "; ".join(reader.says for reader in READERS.values())
-    if not file.head:
+    if "\0" in file.head:
+        found = "it holds NUL characters, as UTF-16 without its mark does (save it as UTF-8)"
+    elif not file.head:
         found = "it is empty"
     elif file.is_json:
         found = "it is other JSON"
+    elif len(file.columns) > 1 and any(map(_is_no_header, file.columns)):
+        found = "the first line names a video and no columns (put a line such as video,label above it)"
     elif len(file.columns) > 1:
         present = ", ".join(cell[:60] for cell in file.columns[:20])
         found = f"the first line has the columns {present} (--columns video=...,label=... names yours)"

@@ -96,6 +96,11 @@ def rows(
                 f"{path}:{record.line}: {len(record.cells)} cells, the header has {len(header)}; a name that holds the"
                 ' delimiter goes between "quotes"'
             )
+        for place, cell in enumerate(record.cells):
+            if cell[:1].isspace() and cell.lstrip().startswith('"'):
+                raise LabelError(
+                    f"{path}:{record.place(place)}: a blank before a quote, which then means nothing; take it out"
+                )
         yield Row(path, record, places)
 
 
@@ -224,6 +229,11 @@ def _places(
             said = f"no column {name!r}" + (f" for {ours!r}" if ours != name else "")
             way_out = "" if renamed is None or ours in renamed else f"; name it with --columns {ours}=..."
             raise LabelError(f"{path}:1: {said}; columns present: {present}{way_out}")
+        if name not in header and (like := next((one for one in header if one.lower() == name.lower()), "")):
+            raise LabelError(
+                f"{path}:{first.place(header.index(like))}: column {like!r} is not {name!r}; write it so"
+                + ("" if renamed is None else f", or --columns {ours}={like}")
+            )
         if (count := header.count(name)) > 1:
             place = first.place(header.index(name, header.index(name) + 1))
             raise LabelError(f"{path}:{place}: column {name!r} is there {count} times; rename all but one")

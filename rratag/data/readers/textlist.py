@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
-from rratag.data.readers.annotation import Annotation, is_utf8
+from rratag.data.readers.annotation import Annotation, always, is_utf8
 from rratag.data.readers.opened import LabelFile, split_in_name
 from rratag.data.readers.text import numbered_lines
 from rratag.errors import LabelError
@@ -18,12 +17,13 @@ SAYS = "text list (path [frames] NUMBER; class names in classes.txt or label_map
 NAMES_FILES = ("classes.txt", "label_map*.txt")
 
 _NUMBERS = re.compile(r"(?:\s+[0-9]{1,9})+$")
+_NUMBERED = re.compile(r"([0-9]{1,9})\s+(\S.*)")
 _SUFFIX = re.compile(rf"(?i)({'|'.join(map(re.escape, sorted(VIDEO_SUFFIXES)))})\s+[0-9]")
 
 
 def recognise(file: LabelFile) -> bool:
-    """Whether every line ends in a number that stands alone."""
-    return bool(file.lines) and all(_NUMBERS.search(line) for line in file.lines)
+    """Whether the first line ends in a number that stands alone; a line that does not is a fault that `read` tells."""
+    return bool(file.lines) and _NUMBERS.search(file.lines[0]) is not None
 
 
 def read(file: LabelFile) -> Iterator[Annotation]:
@@ -41,7 +41,7 @@ def read(file: LabelFile) -> Iterator[Annotation]:
         With file and line.
     """
     split, names = split_in_name(file.path), class_names(file.path)
-    count = min(len(_numbers(line)) for line in file.lines)
+    count = min(len(said) for line in file.lines if (said := _numbers(line)))
     for number, line in numbered_lines(file.path):
         place = f"{file.path}:{number}"
         said = _numbers(line)
@@ -57,7 +57,7 @@ def read(file: LabelFile) -> Iterator[Annotation]:
                 raise LabelError(f"{place}: class {shown(label)} has no name in the file beside it")
             label = names[label]
         where = f"line {number} of {file.path.name}"
-        yield Annotation(path, label, where, partial(_at, place), split=split)
+        yield Annotation(path, label, where, always(place), split=split)
 
 
 def class_names(path: Path) -> dict[str, str] | None:
@@ -76,12 +76,18 @@ def class_names(path: Path) -> dict[str, str] | None:
     if not beside:
         return None
     lines = list(numbered_lines(beside[0]))
-    counted = all(re.match(r"[0-9]{1,9}\s+\S", line) for _, line in lines)
+    # names may begin with a number themselves
+    counted = 2 * sum(_NUMBERED.match(line) is not None for _, line in lines) > len(lines)
     found: dict[str, str] = {}
     for place, (number, line) in enumerate(lines):
-        key, name = (str(int(line.split()[0])), line.split(maxsplit=1)[1]) if counted else (str(place), line)
-        if key in found or not is_utf8(name):
-            raise LabelError(f"{beside[0]}:{number}: expected a class name in UTF-8, and each number once")
+        said = _NUMBERED.match(line)
+        if counted and said is None:
+            raise LabelError(f"{beside[0]}:{number}: expected number and name, as in the other lines")
+        if not counted and number != place + 1:
+            raise LabelError(f"{beside[0]}:{place + 1}: an empty line, which would count as a class; take it out")
+        key, name = (str(int(said[1])), said[2]) if counted and said else (str(place), line)
+        if key in found or name in found.values() or not is_utf8(name):
+            raise LabelError(f"{beside[0]}:{number}: expected a class name in UTF-8, and each number and name once")
         found[key] = name
     return found
 
@@ -89,7 +95,3 @@ def class_names(path: Path) -> dict[str, str] | None:
 def _numbers(line: str) -> list[str]:
     found = _NUMBERS.search(line)
     return found[0].split() if found else []
-
-
-def _at(place: str, column: str) -> str:
-    return place

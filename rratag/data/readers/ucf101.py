@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
-from rratag.data.readers.annotation import Annotation, is_utf8
+from rratag.data.readers.annotation import Annotation, always, is_utf8
 from rratag.data.readers.opened import LabelFile, split_in_name
 from rratag.data.readers.text import numbered_lines
 from rratag.errors import LabelError
@@ -22,8 +21,9 @@ _LINE = re.compile(
 
 
 def recognise(file: LabelFile) -> bool:
-    """Whether every line names a clip as UCF101 does."""
-    return bool(file.lines) and all(_LINE.fullmatch(line) for line in file.lines)
+    """Whether at least half of the lines name a clip as UCF101 does; another line is then a fault that `read` tells."""
+    num_clips = sum(_LINE.fullmatch(line) is not None for line in file.lines)
+    return num_clips > 0 and 2 * num_clips >= len(file.lines)
 
 
 def read(file: LabelFile) -> Iterator[Annotation]:
@@ -44,7 +44,12 @@ def read(file: LabelFile) -> Iterator[Annotation]:
         if found is None:
             raise LabelError(f"{place}: expected Class/v_Class_g01_c01.avi and a number, found {shown(line)}")
         *folders, base = found["path"].split("/")
-        label = folders[-1] if folders else found["name"]
+        label = next((folder.strip() for folder in reversed(folders) if folder.strip() not in ("", ".")), found["name"])
+        if _letters(label) != _letters(found["name"]):
+            raise LabelError(
+                f"{place}: the folder is {shown(label)}, the clip's class {shown(found['name'])}; expected that class"
+                " as the folder, or none"
+            )
         if not is_utf8(label):
             raise LabelError(f"{place}: {shown(label)} is not UTF-8")
         if names is not None and found["number"] is not None and names.get(int(found["number"])) != label:
@@ -52,8 +57,13 @@ def read(file: LabelFile) -> Iterator[Annotation]:
             raise LabelError(f"{place}: {found['number']} is {shown(said)} in {NAMES_FILE}, the folder {shown(label)}")
         group = found["stem"].removeprefix("v_")
         spellings = (found["path"], base)  # no two clips share a name, so that the folder need not be the same
-        where, at = f"line {number} of {file.path.name}", partial(_at, place)
+        where, at = f"line {number} of {file.path.name}", always(place)
         yield Annotation(base, label, where, at, split=split, group=group, spellings=spellings)
+
+
+def _letters(name: str) -> str:
+    # HandstandPushups/v_HandStandPushups_g01_c01.avi is in the original lists
+    return re.sub(r"[\W_]", "", name).lower()
 
 
 def _names(path: Path) -> dict[int, str] | None:
@@ -68,7 +78,3 @@ def _names(path: Path) -> dict[int, str] | None:
             raise LabelError(f"{beside}:{number}: expected a new number and a class name, found {shown(line)}")
         found[int(said[1])] = said[2]
     return found
-
-
-def _at(place: str, column: str) -> str:
-    return place

@@ -50,7 +50,12 @@ def _names(file: LabelFile) -> dict[str, str] | None:
     document = load(path)
     if not isinstance(document.value, dict):
         raise document.error(f'expected an object such as {{"0": "house wren"}}, found {shown(document.value)}')
-    return {number: document.text_at(name, number) for number, name in document.value.items()}
+    names = {number: document.text_at(name, number) for number, name in document.value.items()}
+    numbers: dict[str, str] = {}
+    for number, name in names.items():
+        if numbers.setdefault(name, number) != number:
+            raise document.error(f"class {number} has the name of class {numbers[name]}", number)
+    return names
 
 
 def _label(document: Document, number: Any, place: int, names: dict[str, str] | None) -> str:
