@@ -6,7 +6,6 @@ Enters: ids and keys of the cached videos. Leaves: one `Instance` per labelled (
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -16,7 +15,7 @@ from pathlib import Path
 from rratag.data.readers import own_csv, table
 from rratag.data.readers.annotation import Annotation
 from rratag.data.readers.own_csv import COLUMNS
-from rratag.data.resolve import Names
+from rratag.data.resolve import Names, name_bytes
 from rratag.errors import LabelError, UsageError
 from rratag.records import Instance
 from rratag.untrusted import shown
@@ -86,7 +85,7 @@ def from_folders(ids_to_keys: Mapping[str, str]) -> list[Instance]:
     """
     return [
         Instance(video, key, (video.split("/", 1)[0].strip() or None) if "/" in video else None)
-        for video, key in sorted(ids_to_keys.items(), key=lambda item: os.fsencode(item[0]))
+        for video, key in sorted(ids_to_keys.items(), key=lambda item: name_bytes(item[0]))
     ]
 
 
@@ -253,7 +252,7 @@ class _Joined:
         ambiguous = self._settle()
         instances = [instance for several in self.found.values() for instance, _, _ in several]
         named = {instance.video for instance in instances}
-        unnamed = sorted(self.keys.keys() - named, key=os.fsencode)
+        unnamed = sorted(self.keys.keys() - named, key=name_bytes)
         instances += [Instance(video, self.keys[video], None) for video in unnamed]
         instances.sort(key=_order)
         return LabelSet(
@@ -315,14 +314,7 @@ def _ways(one: Annotation) -> Iterable[tuple[str, tuple[str, ...], bool]]:
 def _order(instance: Instance) -> tuple[bytes, float, float, str]:
     start = -1.0 if instance.start_s is None else instance.start_s
     end = math.inf if instance.end_s is None else instance.end_s
-    return _name_bytes(instance.video), start, end, instance.label or ""
-
-
-def _name_bytes(video: str) -> bytes:
-    try:
-        return os.fsencode(video)
-    except UnicodeEncodeError:  # a name in a file that no file can have
-        return video.encode("utf-8", "surrogatepass")
+    return name_bytes(instance.video), start, end, instance.label or ""
 
 
 def _contradiction(one: Annotation, here: Instance, there: Instance, where: str, fields: tuple[str, ...]) -> LabelError:

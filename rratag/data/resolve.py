@@ -63,9 +63,17 @@ class Names:
     @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = defaultdict(list)
-        for one in sorted(self._ids, key=os.fsencode):
+        for one in sorted(self._ids, key=name_bytes):
             found[_stem(posixpath.basename(one))].append(one)
         return found
+
+
+def name_bytes(video: str) -> bytes:
+    """By which names are sorted: those of the file system, or, of a name that no file can have, some."""
+    try:
+        return os.fsencode(video)
+    except UnicodeEncodeError:
+        return video.encode("utf-8", "surrogatepass")
 
 
 def _stem(base: str) -> str:

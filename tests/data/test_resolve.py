@@ -47,3 +47,7 @@ def test_an_exact_spelling_is_an_id() -> None:
     names = Names({"a/1.mp4": ""})
     assert names.exact(["b", "a/1.mp4"]) == "a/1.mp4"
     assert names.exact(["1.mp4"]) is None
+
+
+def test_a_name_that_no_file_can_have_is_like_any_other() -> None:
+    assert Names(dict.fromkeys(["\ud800.mp4", "x.mp4"])).nearest("\ud800") == ["\ud800.mp4"]

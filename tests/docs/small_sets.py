@@ -48,7 +48,8 @@ def film(path: Path, colours: Sequence[int]) -> Path:
 def youtube(folder: Path, names: Sequence[str]) -> Truth:
     """``train_list.json``, ``test_list.json``, ``label2name.json``; videos lie in the folder of their class.
 
-    One video of either list lies beside these folders, under an id that begins with a hyphen. One video of either list is not there, as happens to what is taken off YouTube.
+    One video of either list lies beside these folders, under an id that begins with a hyphen, and one is not there, as
+    happens to what is taken off YouTube.
     """
     (folder / "label2name.json").write_text(json.dumps({str(label): name for label, name in enumerate(names)}))
     truth: Truth = {}
