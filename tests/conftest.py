@@ -14,6 +14,8 @@ from typing import Any
 
 # the machine is shared, and the decode workers inherit it: one thread each
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# compiling takes longer than what the tests compute; tests/features/test_compiled.py is about it
+os.environ.setdefault("RRATAG_RUNTIME", "torch")
 
 import av
 import numpy as np
@@ -36,6 +38,13 @@ TINY_OPTIONS = ("--backbone", TINY, "--weights", "random", "--input-size", "64",
 
 COLOURS = {"blue": (30, 60, 210), "red": (210, 50, 30)}
 NUM_EACH = 5
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _without_openvino() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rratag.features.compiled.is_installed", lambda: False)
+        yield
 
 
 def encode(path: Path, pictures: Sequence[np.ndarray], rate: int = 10) -> Path:

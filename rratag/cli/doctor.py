@@ -72,6 +72,7 @@ def examine(cache: Path) -> Iterator[Finding]:
         yield _checked(what, check, remedy)
     yield _decord()
     yield _opencv()
+    yield _openvino()
     yield _gpu()
     yield _disk(cache)
     yield _checked("cache", lambda: _cache(cache), "choose another --cache, or extract the damaged videos again")
@@ -151,6 +152,16 @@ def _opencv() -> Finding:
     except UsageError as error:
         return Finding("opencv", True, f"not used (optional): {error}")
     return Finding("opencv", True, "TV-L1 is there: --modality flow works")
+
+
+def _openvino() -> Finding:
+    try:
+        found = version("openvino")
+    except PackageNotFoundError:
+        return Finding(
+            "openvino", True, "not used (optional): pip install 'rratag[openvino]' halves the CNN's time on a CPU"
+        )
+    return Finding("openvino", True, f"{found}: runs the CNN where there is no GPU")
 
 
 def _gpu() -> Finding:

@@ -30,6 +30,7 @@ def extract(
     decoder: options.Decoder = config.DECODER,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
+    runtime: options.Runtime = "auto",
     workers: options.Workers = options.default_workers(),
     batch_size: options.BatchSize = config.BATCH_SIZE,
     compress: options.Compress = "zstd",
@@ -59,7 +60,7 @@ def extract(
     usual = preset_of(preset).features
     sampling = options.sampling(frames, fps, max_frames, usual)
     input_size = input_size or usual.get("input_size", config.INPUT_SIZE)
-    request = Request(backbone, weights, input_size, crops, sampling, decoder, device, precision, modality)
+    request = Request(backbone, weights, input_size, crops, sampling, decoder, device, precision, modality, runtime)
     training_views = parse_views(views)
     check_views(training_views, crops, modality)
     run_options = RunOptions(workers, batch_size, options.compression(compress), overwrite, retry_failed, download)

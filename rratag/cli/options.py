@@ -101,6 +101,15 @@ MaxFrames = Annotated[int | None, typer.Option("--max-frames", help="With --fps:
 Decoder = Annotated[str, typer.Option("--decoder", help="auto, pyav or decord (cross-checked against pyav).")]
 Device = Annotated[str, typer.Option("--device", envvar="RRATAG_DEVICE", help="auto, cpu or cuda.")]
 Precision = Annotated[str, typer.Option("--precision", help="auto (fp32 on CPU, fp16 on GPU), fp32, fp16 or bf16.")]
+Runtime = Annotated[
+    str,
+    typer.Option(
+        "--runtime",
+        envvar="RRATAG_RUNTIME",
+        help="What runs the CNN: torch, openvino (on CPUs, in half the time: rratag[openvino]), or auto: OpenVINO"
+        " on a CPU where it is installed.",
+    ),
+]
 Workers = Annotated[
     int,
     typer.Option(

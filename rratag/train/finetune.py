@@ -96,7 +96,7 @@ def trainable(spec: Spec, recipe: dict[str, Any]) -> tuple[Backbone, Request]:
         )
     request = Request.from_recipe(recipe)
     backbone = backbones.load(request.backbone, weights=request.weights, input_size=request.input_size, folded=False)
-    wrong = differences(request.spec(backbone, "fp32").meaning, spec.meaning)
+    wrong = differences(request.spec(backbone, "fp32", "torch").meaning, spec.meaning)
     if wrong:
         raise CacheError(f"the backbone is not the one that the cache was extracted with ({'; '.join(wrong)})")
     return backbone, request

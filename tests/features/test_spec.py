@@ -197,6 +197,7 @@ CHANGES: dict[str, Any] = {
     "decoder": "pyav",
     "device": "cpu",
     "precision": "bf16",
+    "runtime": "torch",
     "modality": "flow",
 }
 
