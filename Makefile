@@ -2,6 +2,7 @@
 #   make demo                     install, then run the whole job on videos that it renders
 #   make test                     install with the test tools, then run the tests
 #   make test PYTHON=python3.12   with another Python (remove .venv first)
+#   make bench                    measure what each stage costs here
 #   make soak SOAK="--budget 300" five minutes of the long tests; without SOAK all of them
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ LEFT_OUT := cuda-|nvidia-|triton|pip=|setuptools=|wheel=
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint format docs constraints
+.PHONY: help demo test bench soak lint format docs constraints
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -28,6 +29,9 @@ demo: $(VENV)/.installed ## install, then render, extract, train, evaluate and p
 
 test: $(VENV)/.installed-dev ## install the test tools, then run all tests with branch coverage
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --cov --cov-report=term
+
+bench: $(VENV)/.installed ## what decoding, the CNN, the cache and the head cost here, beside the naive ways
+	$(BIN)/rratag bench
 
 soak: $(VENV)/.installed-dev ## long seeded tests: kills, damaged files, bad files, links (SOAK="--budget 300" for a part)
 	$(TEST_ENV) $(BIN)/python -m tests.soak $(SOAK)

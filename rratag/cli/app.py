@@ -9,7 +9,7 @@ import typer
 
 import rratag
 from rratag import config
-from rratag.cli import cache, compare, demo, doctor, evaluate, explain, extract, labels, predict, train
+from rratag.cli import bench, cache, compare, demo, doctor, evaluate, explain, extract, labels, predict, train
 from rratag.cli.console import one_line_errors
 from rratag.errors import UsageError
 
@@ -115,4 +115,5 @@ app.command("explain")(one_line_errors(explain.explain))
 app.command("compare")(one_line_errors(compare.compare))
 app.add_typer(cache.app, name="cache")
 app.command("demo")(one_line_errors(demo.demo))
+app.command("bench")(one_line_errors(bench.bench))
 app.command("doctor")(one_line_errors(doctor.doctor))

@@ -12,7 +12,7 @@ import pytest
 import rratag
 from tests.conftest import CommandLine, ToyCache
 
-COMMANDS = ["extract", "labels", "train", "predict", "evaluate", "cache", "demo", "doctor"]
+COMMANDS = ["extract", "labels", "train", "predict", "evaluate", "cache", "demo", "bench", "doctor"]
 HEAVY = ("torch", "torchvision", "timm", "sklearn", "h5py", "av")
 
 
