@@ -102,7 +102,7 @@ def evaluate(
             return
         found, judged = saved.evaluation(), saved.together.name
         if num_untagged := saved.num_untagged():
-            say(f"labelled videos without tags, which are not judged: {num_untagged}")
+            warn(f"labelled videos without tags, or that not all files have, are not judged: {num_untagged}")
     else:
         from rratag.evaluate.cached import evaluate_model
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from rratag.cli import options
-from rratag.cli.console import lines, out, printable, say
+from rratag.cli.console import lines, out, printable, say, warn
 
 if TYPE_CHECKING:
     from rratag.evaluate.confusion import ClassFigures
@@ -64,12 +64,12 @@ def read(
 
     together, each = read_all([parse_weighted(text, "TAGS", "FILE") for text in tags])
     if against is None:
-        truth = read_truth(together.pool.videos, labels, columns, part, together.called)
+        truth = read_truth(together.videos, labels, columns, part, together.called)
         return Judgement(together, each, truth), None
     other, _ = read_all([(Path(against), 1.0)])
     together, other = same_ids([together, other])
     each = same_ids([*each, together])[:-1]
-    videos = list(dict.fromkeys([*together.pool.videos, *other.pool.videos]))
+    videos = list(dict.fromkeys([*together.videos, *other.videos]))
     truth = read_truth(videos, labels, columns, part, together.called)
     return Judgement(together, each, truth), Judgement(other, [], truth)
 
@@ -93,10 +93,10 @@ def tell_official(found: Official, judged: str, *, json: bool, per_class: bool) 
     if per_class and found.per_class:
         lines([["tag", "videos", "AP"], *_precisions(found)])
     if found.num_without:
-        say(f"videos of the ground truth without a prediction, which counts as wrong: {found.num_without}")
+        warn(f"videos of the ground truth without a prediction, which counts as wrong: {found.num_without}")
     if found.num_outside:
         as_what = "are left out" if found.metrics == "youtube8m" else "count as wrong, as in the script"
-        say(f"predicted videos that the ground truth does not have, which {as_what}: {found.num_outside}")
+        warn(f"predicted videos that the ground truth does not have, which {as_what}: {found.num_outside}")
 
 
 def _precisions(found: Official) -> list[list[str]]:

@@ -13,8 +13,8 @@ ActivityNet and Kinetics (section 5.1). Its facts, each of which a test holds:
   video without predictions; the mean over videos. Hit@k: the same, any label found counting 1.
 
 The script breaks ties as its sort happens to. Here, of equal scores of one video the earlier label name stands first;
-in the list of a class equal scores enter together (`rratag.evaluate.precision`), but for a repeat of a prediction with
-the same score, which comes after its first in every order.
+in the list of a class equal scores enter together (`rratag.evaluate.precision`), but for a repeat of a right prediction
+with the same score: it comes after its first in every order, and here after all of that score.
 """
 
 from __future__ import annotations

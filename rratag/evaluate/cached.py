@@ -90,9 +90,10 @@ def evaluate_model(
     store = FeatureStore(cache)
     # features of a model's own backbone may yet have to be extracted
     known = [None if _extracts(stream.model, crops) else _stores(stream.model, store, crops) for stream in streams]
-    found, judged = _labelled(streams, store, part, root, labels, columns)
+    whole = test_on == "video"
+    found, judged = _labelled(streams, store, part, root, labels, columns, untimed=whole)
     instances = [one for one in found.instances if one.label is not None]
-    if test_on == "video":
+    if whole:
         instances = _whole(instances)
     missing = found.missing
     if instances:
@@ -224,6 +225,8 @@ def _labelled(
     root: Path | None,
     labels: Path | None,
     columns: dict[str, str] | None,
+    *,
+    untimed: bool,
 ) -> tuple[LabelSet, str]:
     """Videos to judge, and what they are called."""
     if root is not None:
@@ -231,7 +234,7 @@ def _labelled(
         found = (
             LabelSet(from_folders(ids_to_keys))
             if labels is None
-            else from_file(labels, ids_to_keys, columns, alone=True)
+            else from_file(labels, ids_to_keys, columns, alone=True, untimed=untimed)
         )
         for line in found.doubts:
             logger.warning(line)

@@ -15,6 +15,7 @@ from rratag.evaluate.pool import Pool
 from rratag.evaluate.report import Evaluation, ModelMetrics, evaluate_scores, numbers
 from rratag.evaluate.truth import read_truth
 from rratag.tag import submission
+from rratag.tag.weighted import shares
 from rratag.tag.writers import FORMAT, read_tags, read_text
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Saved:
     pool : every prediction; ``labels`` sorted
     glimpses : of shape (P, K), what each glimpse gives; K is 0 where that is not known
     is_submission : whether ids are those of ActivityNet's form
+    untagged : videos that the file names without a prediction, or that not all files of a fusion have
     """
 
     name: str
@@ -44,6 +46,12 @@ class Saved:
     pool: Pool
     glimpses: NDArray[np.float64]
     is_submission: bool = False
+    untagged: tuple[str, ...] = ()
+
+    @property
+    def videos(self) -> list[str]:
+        """All that the file names, tagged or not."""
+        return [*self.pool.videos, *self.untagged]
 
     def called(self, name: str) -> str:
         """The id that these predictions have for a video of this path."""
@@ -67,14 +75,16 @@ def read_saved(path: Path, weight: float = 1.0) -> Saved:
                 raise UsageError(f"{path}: not in ActivityNet's form ({str(error)[:300]})") from error
             pool = _pool(found.videos, found.video, found.labels, found.scores)
             return Saved(str(path), weight, pool, np.zeros((len(pool.score), 0)), is_submission=True)
-    rows = [row for row in read_tags(path) if row.rank is not None]
+    found_rows = read_tags(path)
+    rows = [row for row in found_rows if row.rank is not None]
     place = {video: number for number, video in enumerate(dict.fromkeys(row.video for row in rows))}
     pool = _pool(
         list(place), [place[row.video] for row in rows], [row.label for row in rows], [row.score or 0 for row in rows]
     )
     num_glimpses = len(rows[0].glimpses) if rows else 0
     glimpses = np.array([row.glimpses for row in rows], np.float64).reshape(len(rows), num_glimpses)
-    return Saved(str(path), weight, pool, glimpses)
+    untagged = {row.video: None for row in found_rows if row.status != "skipped" and row.video not in place}
+    return Saved(str(path), weight, pool, glimpses, untagged=tuple(untagged))
 
 
 def _pool(videos: Sequence[str], video: Sequence[int], labels: Sequence[str], scores: Sequence[float]) -> Pool:
@@ -129,8 +139,9 @@ def fuse_saved(each: Sequence[Saved]) -> Saved:
     first = _of(tables[0], common)
     if not len(first.pool.score):
         raise LabelError(f"{' and '.join(one.name for one in each)}: no tagged video in common; fuse files of one set")
-    scores, glimpses, total = first.pool.score * first.weight, [first.glimpses], sum(one.weight for one in each)
-    for other in tables[1:]:
+    proportions = shares([one.weight for one in each])
+    scores, glimpses, total = first.pool.score * proportions[0], [first.glimpses], sum(proportions)
+    for other, share in zip(tables[1:], proportions[1:], strict=True):
         own = _of(other, common)
         if not (
             own.pool.labels == first.pool.labels
@@ -141,7 +152,7 @@ def fuse_saved(each: Sequence[Saved]) -> Saved:
                 f"{first.name} and {own.name} do not score the same labels of each video; write both with all tags,"
                 " predict --top 1000, of models of the same tags"
             )
-        scores = scores + own.pool.score * own.weight
+        scores = scores + own.pool.score * share
         glimpses.append(own.glimpses)
     return Saved(
         " and ".join(one.name for one in each),
@@ -149,6 +160,7 @@ def fuse_saved(each: Sequence[Saved]) -> Saved:
         replace(first.pool, score=scores / total),
         np.concatenate(glimpses, axis=1),
         each[0].is_submission,
+        tuple(sorted({name for one in each for name in (*one.pool.videos, *one.untagged)} - set(common))),
     )
 
 
@@ -156,9 +168,10 @@ def _renamed(one: Saved) -> Saved:
     """With the ids of ActivityNet's form."""
     if one.is_submission:
         return one
-    submission.check_ids(one.pool.videos)
+    submission.check_ids([*one.pool.videos, *one.untagged])
     videos = [submission.video_id(name) for name in one.pool.videos]
-    return replace(one, pool=replace(one.pool, videos=videos), is_submission=True)
+    untagged = tuple(map(submission.video_id, one.untagged))
+    return replace(one, pool=replace(one.pool, videos=videos), is_submission=True, untagged=untagged)
 
 
 def _sorted(one: Saved) -> Saved:
@@ -213,7 +226,7 @@ def evaluate_tags(
         files do not fit each other.
     """
     together, each = read_all([(files, 1.0)] if isinstance(files, Path) else files)
-    return evaluate_saved(together, each, read_truth(together.pool.videos, labels, columns, part, together.called))
+    return evaluate_saved(together, each, read_truth(together.videos, labels, columns, part, together.called))
 
 
 def evaluate_saved(together: Saved, each: Sequence[Saved], truth: Sequence[Instance]) -> Evaluation:

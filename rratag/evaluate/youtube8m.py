@@ -25,17 +25,20 @@ GAP_TOP = 20
 
 def hit_at_1(judged: Judged) -> NDArray[np.float64]:
     """Whether the highest prediction of each video is one of its labels: of shape (V,), 1 or 0."""
-    return _found(judged, np.ones(len(judged.labels_per_video), np.int64))
+    return _found(judged, np.ones(len(judged.labels_per_video), np.int64), np.ones(len(judged.right), bool))
 
 
 def precisions_at_equal_recall(judged: Judged) -> NDArray[np.float64]:
-    """PERR of each video: of its n labels the share among its n highest predictions; of shape (V,), in [0, 1]."""
-    return _found(judged, judged.labels_per_video) / judged.labels_per_video
+    """PERR of each video: of its n labels the share among its n highest predictions; of shape (V,), in [0, 1].
+
+    As in the set's code a prediction counts only if its score is above 0.
+    """
+    return _found(judged, judged.labels_per_video, judged.positive) / judged.labels_per_video
 
 
-def _found(judged: Judged, taken: NDArray[np.int64]) -> NDArray[np.float64]:
+def _found(judged: Judged, taken: NDArray[np.int64], counts: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Labels of each video among as many of its highest predictions as `taken`, of shape (V,), says."""
-    hits = judged.right & (judged.place < np.append(taken, 0)[judged.video])
+    hits = judged.right & counts & (judged.place < np.append(taken, 0)[judged.video])
     return np.bincount(judged.video[hits], minlength=len(taken)).astype(np.float64)
 
 

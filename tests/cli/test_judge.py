@@ -45,6 +45,9 @@ def test_official_figures_and_their_intervals(files: Path, cli: CommandLine) -> 
     assert (found["judged"], found["metrics"], found["keep_top"]) == ("net.json", "activitynet", 1)
     assert found["figures"]["hit@1"]["value"] == 0.5
     assert [one["label"] for one in found["per_class"]] == NAMES
+    quiet = cli(*arguments, "--quiet")
+    assert "without a prediction, which counts as wrong: 2" in quiet.err
+    assert "which count as wrong, as in the script: 1" in quiet.err
     eight = cli(*arguments[:-1], "youtube8m", "--keep-top", 2)
     assert "the 2 highest of each video" in eight.out
     assert "which are left out: 1" in eight.err
@@ -85,7 +88,8 @@ def test_two_runs_are_compared(files: Path, cli: CommandLine) -> None:
     assert found["figures"]["top1"]["difference"] > 0
     assert f"first tag changed: {len(found['changed'])} of 40 videos" in ran.out
     net = cli("evaluate", "a.csv", "--against", "b.csv", "--metrics", "kinetics", "--json").json
-    assert net["figures"]["error@1"]["difference"] == pytest.approx(-found["figures"]["top1"]["difference"])
+    # of 41 videos, since both failed on one, and not of 40
+    assert net["figures"]["error@1"]["difference"] == pytest.approx(-found["figures"]["top1"]["difference"] * 40 / 41)
     # of a fusion against one of its parts
     assert cli("evaluate", "a.csv", "b.csv", "--against", "b.csv", "--json").json["first"] == "a.csv and b.csv"
 
@@ -133,7 +137,8 @@ def test_labelled_videos_without_tags_are_counted(files: Path, cli: CommandLine)
     Path("some.csv").write_text("video,label\nblue/00.mp4,blue\nred/02.mp4,red\nnowhere.mp4,red\n")
     ran = cli("evaluate", "a.csv", "--labels", "some.csv")
     assert "a.csv: 2 videos" in ran.out
-    assert "labelled videos without tags, which are not judged: 1" in ran.err
+    assert "labelled videos without tags, or that not all files have, are not judged: 1" in ran.err
+    assert "are not judged: 1" in cli("evaluate", "a.csv", "--labels", "some.csv", "--quiet").err
     # a split that the settings name for models is none of folders
     Path("rratag.toml").write_text('[evaluate]\non = "test"\n')
     assert cli("evaluate", "a.csv").code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,19 @@ def test_wrong_labels_count_against_the_model(toy_cache: ToyCache, model_folder:
     assert wrong.ensemble.top1 == pytest.approx(2 / 3)
     (pair,) = wrong.confused_pairs
     assert (pair.label, pair.predicted, pair.count) == ("red", "blue", 1)
+
+
+def test_segments_that_hold_no_time_label_whole_videos(toy_cache: ToyCache, model_folder: Path) -> None:
+    other = toy_cache.root.with_name("others")
+    toy_cache.fill(["blue/20.mp4", "red/22.mp4"], root=other)
+    entries = {
+        name: {"subset": "training", "annotations": [{"label": label, "segment": [5, end]}]}
+        for name, label, end in (("20", "blue", 3), ("22", "red", 9))
+    }
+    path = toy_cache.cache.parent / "net.json"
+    path.write_text(json.dumps({"version": "VERSION 1.3", "taxonomy": [], "database": entries}))
+    found, *_ = evaluate_model(model_folder, toy_cache.cache, root=other, labels=path)
+    assert (found.num_videos, found.ensemble.top1) == (2, 1.0)
 
 
 def test_intervals_are_judged_by_their_own_frames(
