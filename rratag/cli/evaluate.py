@@ -179,10 +179,9 @@ def _check_together(context: typer.Context, tags: list[str] | None, root: Path |
 
 
 def _show(found: Evaluation, judged: str, *, per_class: bool) -> None:
-    out.print(
-        printable(f"{judged}: {found.num_videos} videos, {found.num_classes_seen} of {found.num_classes} tags"),
-        markup=False,
-    )
+    several = f", {found.num_several} of them with several tags" if found.num_several else ""
+    tags = f"{found.num_classes_seen} of {found.num_classes} tags"
+    out.print(printable(f"{judged}: {found.num_videos} videos{several}, {tags}"), markup=False)
     table = [["", "top-1", "top-3", "top-5", "mean per class", "mAP", "calibration error"]]
     for name, score in (("ensemble (Eq. 6)", found.ensemble), ("concatenation (Eq. 4)", found.concatenation)):
         if score is not None:

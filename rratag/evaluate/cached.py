@@ -17,7 +17,7 @@ from rratag.data.short import is_bounded
 from rratag.errors import LabelError, ModelError, UsageError
 from rratag.evaluate.bootstrap import group_names
 from rratag.evaluate.redundancy import Redundancy, applies_to, measure
-from rratag.evaluate.report import Evaluation, ModelMetrics, evaluate, numbers
+from rratag.evaluate.report import Evaluation, ModelMetrics, evaluate, truth_of
 from rratag.features.catalog import Catalog, Entry
 from rratag.features.extract import RunOptions
 from rratag.features.spec import differences, digest
@@ -109,7 +109,7 @@ def evaluate_model(
     if not instances:
         gone = f"; the cache does not hold {len(missing)} labelled ones" if missing else ""
         raise LabelError(f"{judged}: no labelled video to judge{gone}")
-    names = [str(one.label) for one in instances]
+    instances, names = _merged(instances)
     each = [
         predictions(stream.model, own, instances, crop_fusion, test_frames)
         for stream, own in zip(streams, stores, strict=True)
@@ -118,8 +118,16 @@ def evaluate_model(
     judgement = _judged(streams, each, names, groups)
     model = streams[0].model
     if len(streams) == 1 and crop_fusion == "mean" and applies_to(model.head):
-        judgement = replace(judgement, redundancy=_redundancy(model, stores[0], instances, each[0], test_frames))
+        judgement = replace(judgement, redundancy=_redundancy(model, stores[0], instances, names, each[0], test_frames))
     return judgement, judged, missing
+
+
+def _merged(instances: Sequence[Instance]) -> tuple[list[Instance], list[list[str]]]:
+    """Each video or interval once, and its labels."""
+    found: dict[tuple[str, float | None, float | None], tuple[Instance, list[str]]] = {}
+    for one in instances:
+        found.setdefault((one.video, one.start_s, one.end_s), (one, []))[1].append(str(one.label))
+    return [one for one, _ in found.values()], [own for _, own in found.values()]
 
 
 def _whole(instances: Sequence[Instance]) -> list[Instance]:
@@ -162,7 +170,7 @@ def _extract(
 
 
 def _judged(
-    streams: Sequence[Stream], each: Sequence[Sequence[Prediction]], names: Sequence[str], groups: Sequence[str]
+    streams: Sequence[Stream], each: Sequence[Sequence[Prediction]], names: Sequence[list[str]], groups: Sequence[str]
 ) -> Evaluation:
     """Figures of the models' predictions together, and of each; `each` holds those of one model after the other."""
     if len(each) == 1:
@@ -180,6 +188,7 @@ def _redundancy(
     model: Model,
     stores: Sequence[SpecStore],
     instances: Sequence[Instance],
+    names: Sequence[list[str]],
     said: Sequence[Prediction],
     test_frames: int | None,
 ) -> Redundancy:
@@ -193,7 +202,7 @@ def _redundancy(
         model.head,
         map(maps_of, instances),
         np.stack([one.glimpse_scores for one in said]),
-        numbers([str(one.label) for one in instances], model.class_names),
+        truth_of(names, model.class_names),
         group_names([one.group for one in instances], [one.video for one in instances]),
     )
 

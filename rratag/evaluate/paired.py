@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rratag.errors import LabelError
-from rratag.evaluate.bootstrap import group_names, interval, weights
+from rratag.evaluate.bootstrap import interval, weights
 from rratag.evaluate.metrics import weighted_figures
 from rratag.evaluate.official import METRICS, Draws, judged_by
 from rratag.evaluate.pool import judge
-from rratag.evaluate.report import numbers
+from rratag.evaluate.precision import weighted_mean
+from rratag.evaluate.report import truth_of
 from rratag.evaluate.saved import Saved, table, whole
 from rratag.evaluate.truth import groups_of, labels_of
 
@@ -129,7 +130,8 @@ def compare(
     changed = [_changed(video, labels.get(video, []), *(one[video] for one in said)) for video in common]
     right = [{video for video, own in labels.items() if one[video][0] in own} for one in said]
     if metrics is None:
-        ways, groups, num_scores = _plain([first, second], shared, right)
+        ways, num_scores = _plain([first, second], labels, right)
+        groups = groups_of(shared)
     else:
         ways = [partial(METRICS[metrics].figures, judged_by(one.pool, truth, keep_top)) for one in (first, second)]
         groups, num_scores = groups_of(truth), max(len(one.pool.score) for one in (first, second))
@@ -149,23 +151,19 @@ def compare(
     )
 
 
-def _plain(
-    each: Sequence[Saved], shared: Sequence[Instance], right: Sequence[set[str]]
-) -> tuple[list[Way], list[str], int]:
+def _plain(each: Sequence[Saved], labels: Mapping[str, list[str]], right: Sequence[set[str]]) -> tuple[list[Way], int]:
     """The figures of `rratag evaluate` by the files' scores; top-1 alone where a file lacks some tags of a video."""
     if all(map(whole, each)):
-        groups = group_names([one.group for one in shared], [one.video for one in shared])
-        tables = [table(one, [instance.video for instance in shared])[0] for one in each]
-        names = [numbers([str(instance.label) for instance in shared], one.pool.labels) for one in each]
-        ways: list[Way] = [partial(weighted_figures, *both) for both in zip(tables, names, strict=True)]
-        return ways, groups, max(scores.size for scores in tables)
-    videos = list(labels_of(shared))
-    found = [np.array([video in one for video in videos], np.float64) for one in right]
-    return [partial(_top1, one) for one in found], groups_of(shared), len(videos)
+        tables = [table(one, list(labels))[0] for one in each]
+        truths = [truth_of(list(labels.values()), one.pool.labels) for one in each]
+        ways: list[Way] = [partial(weighted_figures, *both) for both in zip(tables, truths, strict=True)]
+        return ways, max(scores.size for scores in tables)
+    found = [np.array([video in one for video in labels], bool) for one in right]
+    return [partial(_top1, one) for one in found], len(labels)
 
 
-def _top1(right: NDArray[np.float64], drawn: NDArray[np.float32]) -> Draws:
-    return {"top1": drawn @ right / drawn.sum(axis=1, dtype=np.float64)}
+def _top1(right: NDArray[np.bool_], drawn: NDArray[np.float32]) -> Draws:
+    return {"top1": weighted_mean(right, drawn)}
 
 
 def _differences(ways: Sequence[Way], drawn: NDArray[np.float32]) -> dict[str, Difference]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rratag.errors import LabelError, UsageError
-from rratag.evaluate.bootstrap import group_names
 from rratag.evaluate.pool import Pool
-from rratag.evaluate.report import Evaluation, ModelMetrics, evaluate_scores, numbers
-from rratag.evaluate.truth import read_truth
+from rratag.evaluate.report import Evaluation, ModelMetrics, evaluate_scores, truth_of
+from rratag.evaluate.truth import groups_of, labels_of
 from rratag.tag import submission
 from rratag.tag.weighted import shares
 from rratag.tag.writers import FORMAT, read_tags, read_text
@@ -207,41 +206,30 @@ def _of(one: Saved, videos: Sequence[str]) -> Saved:
     return replace(one, pool=pool, glimpses=one.glimpses[keep])
 
 
-def evaluate_tags(
-    files: Path | Sequence[tuple[Path, float]],
-    labels: Path | None = None,
-    columns: dict[str, str] | None = None,
-    part: str | None = None,
-) -> Evaluation:
+def evaluate_saved(together: Saved, each: Sequence[Saved], truth: Sequence[Instance]) -> Evaluation:
     """Figures of a file of predictions, or of several fused with weights.
 
     Parameters
     ----------
-    labels, columns, part : see :func:`rratag.evaluate.truth.read_truth`
+    together, each : as `read_all` gives them
+    truth : as :func:`rratag.evaluate.truth.read_truth` gives it
 
     Raises
     ------
     LabelError
-        If no tagged video is labelled, a file does not hold every tag's score (figures need the whole ranking), or
-        files do not fit each other.
+        If no tagged video is labelled, or a file does not hold every tag's score: figures need the whole ranking.
     """
-    together, each = read_all([(files, 1.0)] if isinstance(files, Path) else files)
-    return evaluate_saved(together, each, read_truth(together.videos, labels, columns, part, together.called))
-
-
-def evaluate_saved(together: Saved, each: Sequence[Saved], truth: Sequence[Instance]) -> Evaluation:
-    """Figures of predictions; parameters as `read_all` and `read_truth` give them, errors as of `evaluate_tags`."""
     known = set(together.pool.videos)
     instances = [one for one in truth if one.video in known]
     if not instances:
         raise LabelError(f"{together.name}: no tagged video has a label; give --labels FILE, or tag one folder per tag")
     for one in each or [together]:
         check_whole(one)
-    groups = group_names([one.group for one in instances], [one.video for one in instances])
-    found = _judged(together, instances, groups, fused=bool(each))
+    labels = labels_of(instances)
+    found = _judged(together, labels, groups_of(instances), fused=bool(each))
     return replace(
         found,
-        models=[ModelMetrics(one.name, one.weight, _judged(one, instances, None, fused=True).ensemble) for one in each],
+        models=[ModelMetrics(one.name, one.weight, _judged(one, labels, None, fused=True).ensemble) for one in each],
     )
 
 
@@ -283,11 +271,11 @@ def table(one: Saved, videos: Sequence[str]) -> tuple[NDArray[np.float64], NDArr
     return scores[places], glimpses[places].transpose(0, 2, 1)
 
 
-def _judged(one: Saved, instances: Sequence[Instance], groups: Sequence[str] | None, *, fused: bool) -> Evaluation:
+def _judged(one: Saved, labels: Mapping[str, list[str]], groups: Sequence[str] | None, *, fused: bool) -> Evaluation:
     """Figures of predictions on labelled videos; with `fused` by the file's score, whatever its glimpses say."""
-    scores, glimpses = table(one, [instance.video for instance in instances])
+    scores, glimpses = table(one, list(labels))
     ensemble, concatenation = (scores, None) if fused else _kinds(scores, glimpses)
-    truth = numbers([str(instance.label) for instance in instances], one.pool.labels)
+    truth = truth_of(list(labels.values()), one.pool.labels)
     return evaluate_scores(ensemble, concatenation, glimpses, truth, one.pool.labels, groups=groups)
 
 

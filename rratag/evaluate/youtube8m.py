@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rratag.evaluate.precision import weighted_average_precision
+from rratag.evaluate.precision import weighted_average_precision, weighted_mean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,9 +60,8 @@ def global_average_precision(judged: Judged, weights: NDArray[np.float32]) -> ND
 
 def youtube8m(judged: Judged, weights: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
     """All three; each of shape (R,). Parameters as of `global_average_precision`."""
-    shares = weights.astype(np.float64) / weights.sum(axis=1, dtype=np.float64, keepdims=True)
     return {
-        "Hit@1": shares @ hit_at_1(judged),
-        "PERR": shares @ precisions_at_equal_recall(judged),
+        "Hit@1": weighted_mean(hit_at_1(judged), weights),
+        "PERR": weighted_mean(precisions_at_equal_recall(judged), weights),
         "GAP": global_average_precision(judged, weights),
     }

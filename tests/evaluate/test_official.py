@@ -11,10 +11,10 @@ import pytest
 
 from rratag.errors import LabelError, UsageError
 from rratag.evaluate.official import METRICS, official
-from rratag.evaluate.saved import evaluate_tags, fuse_saved, read_all, read_saved
+from rratag.evaluate.saved import fuse_saved, read_all, read_saved
 from rratag.evaluate.truth import groups_of, labels_of, read_truth
 from tests.evaluate import slow
-from tests.evaluate.test_saved import NAMES, SCORES, write
+from tests.evaluate.test_saved import NAMES, SCORES, evaluate_tags, write
 
 
 def submit(path: Path, results: Mapping[str, Sequence[tuple[str, float]]]) -> Path:

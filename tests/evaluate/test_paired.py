@@ -12,11 +12,11 @@ import pytest
 from rratag.errors import LabelError
 from rratag.evaluate.official import official
 from rratag.evaluate.paired import compare, first_tags, mcnemar
-from rratag.evaluate.saved import evaluate_tags, read_saved
+from rratag.evaluate.saved import read_saved
 from rratag.evaluate.truth import read_truth
 from rratag.records import Instance
 from tests.evaluate.test_official import submit
-from tests.evaluate.test_saved import NAMES, SCORES, write
+from tests.evaluate.test_saved import NAMES, SCORES, evaluate_tags, write
 
 OTHER = {
     "blue/1.mp4": [[0.1, 0.8, 0.1], [0.3, 0.6, 0.1]],  # green, where the first says blue
@@ -113,6 +113,19 @@ def test_any_of_several_labels_is_right(tmp_path: Path) -> None:
         ("va", True, True),
         ("vb", True, False),
     ]
+
+
+def test_several_labels_count_alike_with_all_tags_and_without(tmp_path: Path) -> None:
+    """Top-1 and McNemar's counts are of videos, whichever of their labels is first."""
+    both = [[0.5, 0.4, 0.1]] * 2
+    (tmp_path / "truth.csv").write_text("video,label,several\nv.mp4,blue,1\nv.mp4,green,1\nw.mp4,red,1\n")
+    runs = {"a": {"v.mp4": both, "w.mp4": [[0.1, 0.1, 0.8]] * 2}, "b": {"v.mp4": [[0.4, 0.5, 0.1]] * 2, "w.mp4": both}}
+    for top in (3, 1):
+        first, second = (read_saved(write(tmp_path / f"{name}.csv", own, top=top)) for name, own in runs.items())
+        found = compare(first, second, read_truth(first.videos, tmp_path / "truth.csv"))
+        assert (found.num_videos, found.only_first_right, found.only_second_right) == (2, 1, 0)
+        assert (found.figures["top1"].first, found.figures["top1"].second) == (1, 0.5)
+        assert len(found.figures) == (5 if top == 3 else 1)
 
 
 def test_no_labelled_video_of_both_is_one_line(tmp_path: Path) -> None:

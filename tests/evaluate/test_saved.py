@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from rratag.errors import LabelError, RratagError
-from rratag.evaluate.saved import evaluate_tags
+from rratag.evaluate.report import Evaluation
+from rratag.evaluate.saved import evaluate_saved, read_all
+from rratag.evaluate.truth import read_truth
 
 NAMES = ["blue", "green", "red"]
 HEADER = "video,status,reason,rank,label,score,glimpse_1,glimpse_2,time_s,box,frames_used,message\n"
@@ -28,6 +30,14 @@ def write(
     lines.append("red/broken.mp4,unreadable,empty,,,,,,,,0,no bytes\n")
     path.write_text("".join(lines))
     return path
+
+
+def evaluate_tags(
+    files: Path | Sequence[tuple[Path, float]], labels: Path | None = None, columns: dict[str, str] | None = None
+) -> Evaluation:
+    """The plain figures, as the command makes them."""
+    together, each = read_all([(files, 1.0)] if isinstance(files, Path) else files)
+    return evaluate_saved(together, each, read_truth(together.videos, labels, columns, None, together.called))
 
 
 SCORES = {
@@ -55,6 +65,19 @@ def test_labels_from_a_file_are_taken_instead_of_folders(tmp_path: Path) -> None
     (tmp_path / "truth.csv").write_text("file;kind\nblue/2.mp4;green\nred/1.mp4;red\nnowhere.mp4;red\n")
     found = evaluate_tags(tags, tmp_path / "truth.csv", {"video": "file", "label": "kind"})
     assert (found.num_videos, found.num_classes_seen, found.ensemble.top1) == (2, 2, 1.0)
+
+
+def test_several_labels_of_a_video_are_one_video(tmp_path: Path) -> None:
+    """All ranked perfectly: nothing is wrong in the list of a tag that the video also has."""
+    rows = {"v.mp4": [[0.5, 0.5, 0.0]] * 2, "w.mp4": [[0.0, 1.0, 0.0]] * 2, "x.mp4": [[0.5, 0.0, 0.5]] * 2}
+    (tmp_path / "truth.csv").write_text(
+        "video,label,several\nv.mp4,blue,1\nv.mp4,green,1\nw.mp4,green,1\nx.mp4,blue,1\nx.mp4,red,1\n"
+    )
+    found = evaluate_tags(write(tmp_path / "tags.csv", rows), tmp_path / "truth.csv")
+    assert (found.num_videos, found.num_several, found.num_classes_seen) == (3, 2, 3)
+    assert (found.ensemble.top1, found.ensemble.mean_average_precision) == (1, 1)
+    assert found.glimpse_accuracy == [1, 1]
+    assert found.confused_pairs == []
 
 
 def test_a_file_with_the_highest_tags_only_is_refused(tmp_path: Path) -> None:
