@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rratag.evaluate.redundancy import Redundancy
     from rratag.evaluate.report import Evaluation, ScoreMetrics
 
+KINDS = {"ensemble": "ensemble (Eq. 6)", "concat": "concatenation (Eq. 4)", "": "scores of the file"}
+"""Of scores, as the table calls them."""
 PARTS = ("test", "validation", "train", "all")
 
 
@@ -183,9 +185,9 @@ def _show(found: Evaluation, judged: str, *, per_class: bool) -> None:
     tags = f"{found.num_classes_seen} of {found.num_classes} tags"
     out.print(printable(f"{judged}: {found.num_videos} videos{several}, {tags}"), markup=False)
     table = [["", "top-1", "top-3", "top-5", "mean per class", "mAP", "calibration error"]]
-    for name, score in (("ensemble (Eq. 6)", found.ensemble), ("concatenation (Eq. 4)", found.concatenation)):
+    for kind, score in ((found.score, found.ensemble), ("concat", found.concatenation)):
         if score is not None:
-            table.append([name, *_figures(score)])
+            table.append([KINDS[kind], *_figures(score)])
         if score is found.ensemble and found.intervals:
             between = (found.intervals.get(name) for name in judge.NAMES)
             table.append(["  95 %", *(f"{one.low:.3f}-{one.high:.3f}" if one else "" for one in between), ""])

@@ -49,11 +49,13 @@ class ModelMetrics:
 class Evaluation:
     """How well a model tags labelled videos.
 
-    ``ensemble`` are the figures of Eq. 6, ``concatenation`` of Eq. 4; ``glimpse_accuracy`` is the top-1 accuracy of
-    each of the K glimpses by itself; ``confused_pairs`` (by ensemble scores) come most frequent first. ``num_classes``
-    counts the model's classes, ``num_classes_seen`` those that the labels hold. ``concatenation`` is None where only
-    the ensemble scores are known. ``models`` has one entry for each of several fused models. ``redundancy`` is None
-    where attention and maps are not known, or there is one glimpse alone. ``intervals`` holds the 95 % interval of
+    ``ensemble`` are the figures of Eq. 6, ``concatenation`` of Eq. 4. Where only one kind of score is known, its
+    figures are in ``ensemble``, ``concatenation`` is None, and ``score`` says which kind it is: ``ensemble``,
+    ``concat``, or empty for a file that does not say. ``glimpse_accuracy`` is the top-1 accuracy of each of the K
+    glimpses by itself; ``confused_pairs`` (as all that follows, by the scores of ``ensemble``) come most frequent
+    first. ``num_classes`` counts the model's classes, ``num_classes_seen`` those that the labels hold. ``models`` has
+    one entry for each of several fused models. ``redundancy`` is None where attention and maps are not known, or there
+    is one glimpse alone. ``intervals`` holds the 95 % interval of
     ``ensemble``'s figures by name, from `num_draws` resamples of the groups of videos
     (:func:`rratag.evaluate.bootstrap.weights`); empty without groups. ``num_several`` counts the videos that have more
     than one label. ``per_class`` has every class, in order.
@@ -72,6 +74,7 @@ class Evaluation:
     intervals: dict[str, Interval] = field(default_factory=dict)
     num_draws: int = 0
     num_several: int = 0
+    score: str = "ensemble"
     per_class: list[ClassFigures] = field(default_factory=list)
     confusion: NDArray[np.int64] | None = field(default=None, compare=False, repr=False)
 
@@ -144,8 +147,8 @@ def evaluate_scores(
         num_classes=len(class_names),
         num_classes_seen=int(truth.any(axis=0).sum()),
         num_several=int((truth.sum(axis=1) > 1).sum()),
-        ensemble=_metrics(ensemble, truth),
-        concatenation=None if concatenation is None else _metrics(concatenation, truth),
+        ensemble=score_metrics(ensemble, truth),
+        concatenation=None if concatenation is None else score_metrics(concatenation, truth),
         glimpse_accuracy=[float((ranks(glimpses[:, k], truth) == 0).mean()) for k in range(glimpses.shape[1])],
         confused_pairs=confused_pairs(matrix, class_names, top_pairs),
         per_class=class_figures(ensemble, truth, class_names),
@@ -189,5 +192,6 @@ def truth_of(labels: Sequence[str] | Sequence[Sequence[str]], class_names: Seque
     return truth
 
 
-def _metrics(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> ScoreMetrics:
+def score_metrics(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> ScoreMetrics:
+    """Figures of one kind of score; parameters as of :func:`rratag.evaluate.metrics.ranks`."""
     return ScoreMetrics(**figures(scores, truth), calibration_error=calibration_error(scores, truth))

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rratag.errors import LabelError, UsageError
 from rratag.evaluate.pool import Pool
-from rratag.evaluate.report import Evaluation, ModelMetrics, evaluate_scores, truth_of
+from rratag.evaluate.report import Evaluation, ModelMetrics, evaluate_scores, score_metrics, truth_of
 from rratag.evaluate.truth import groups_of, labels_of
 from rratag.tag import submission
 from rratag.tag.weighted import shares
-from rratag.tag.writers import FORMAT, read_tags, read_text
+from rratag.tag.writers import FORMAT, read_run, read_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rratag.records import Instance
+
+logger = logging.getLogger(__name__)
 
 _WHOLE = 1e-3  # how far the scores of all tags may be from 1 after rounding to six digits
 _ROUNDED = 5e-6  # how far a weighted mean of scores of six digits may be from one that was rounded after it
@@ -38,6 +41,8 @@ class Saved:
     glimpses : of shape (P, K), what each glimpse gives; K is 0 where that is not known
     is_submission : whether ids are those of ActivityNet's form
     untagged : videos that the file names without a prediction, or that not all files of a fusion have
+    score : what its scores are, ``ensemble`` (Eq. 6) or ``concat`` (Eq. 4); empty where it does not say
+    is_mixed : whether Eq. 6 is not the plain mean of these glimpses: of several models, or of weighted ones
     """
 
     name: str
@@ -46,6 +51,8 @@ class Saved:
     glimpses: NDArray[np.float64]
     is_submission: bool = False
     untagged: tuple[str, ...] = ()
+    score: str = ""
+    is_mixed: bool = False
 
     @property
     def videos(self) -> list[str]:
@@ -74,7 +81,7 @@ def read_saved(path: Path, weight: float = 1.0) -> Saved:
                 raise UsageError(f"{path}: not in ActivityNet's form ({str(error)[:300]})") from error
             pool = _pool(found.videos, found.video, found.labels, found.scores)
             return Saved(str(path), weight, pool, np.zeros((len(pool.score), 0)), is_submission=True)
-    found_rows = read_tags(path)
+    head, found_rows = read_run(path)
     rows = [row for row in found_rows if row.rank is not None]
     place = {video: number for number, video in enumerate(dict.fromkeys(row.video for row in rows))}
     pool = _pool(
@@ -83,7 +90,18 @@ def read_saved(path: Path, weight: float = 1.0) -> Saved:
     num_glimpses = len(rows[0].glimpses) if rows else 0
     glimpses = np.array([row.glimpses for row in rows], np.float64).reshape(len(rows), num_glimpses)
     untagged = {row.video: None for row in found_rows if row.status != "skipped" and row.video not in place}
-    return Saved(str(path), weight, pool, glimpses, untagged=tuple(untagged))
+    mixed = "models" in head or _has_weights(head)
+    return Saved(
+        str(path), weight, pool, glimpses, untagged=tuple(untagged), score=head.get("score") or "", is_mixed=mixed
+    )
+
+
+def _has_weights(head: Mapping[str, Any]) -> bool:
+    """Whether the head of a file says that the model gives its glimpses weights."""
+    try:
+        return bool(head["model"]["head"]["glimpse_weights"] != "equal")
+    except (KeyError, TypeError):
+        return False
 
 
 def _pool(videos: Sequence[str], video: Sequence[int], labels: Sequence[str], scores: Sequence[float]) -> Pool:
@@ -160,7 +178,20 @@ def fuse_saved(each: Sequence[Saved]) -> Saved:
         np.concatenate(glimpses, axis=1),
         each[0].is_submission,
         tuple(sorted({name for one in each for name in (*one.pool.videos, *one.untagged)} - set(common))),
+        _common_kind(each),
+        is_mixed=True,
     )
+
+
+def _common_kind(each: Sequence[Saved]) -> str:
+    """What the scores of all files are; empty if that is not the same or not known."""
+    kinds = [kind(one) for one in each]
+    if {"ensemble", "concat"} <= set(kinds):
+        logger.warning(
+            "%s holds ensemble scores and %s concatenation scores: their mean is neither; predict all with one --score",
+            *(each[kinds.index(known)].name for known in ("ensemble", "concat")),
+        )
+    return kinds[0] if len(set(kinds)) == 1 else ""
 
 
 def _renamed(one: Saved) -> Saved:
@@ -226,11 +257,15 @@ def evaluate_saved(together: Saved, each: Sequence[Saved], truth: Sequence[Insta
     for one in each or [together]:
         check_whole(one)
     labels = labels_of(instances)
-    found = _judged(together, labels, groups_of(instances), fused=bool(each))
-    return replace(
-        found,
-        models=[ModelMetrics(one.name, one.weight, _judged(one, labels, None, fused=True).ensemble) for one in each],
-    )
+    scores, glimpses = table(together, list(labels))
+    right = truth_of(list(labels.values()), together.pool.labels)
+    concatenation = None
+    said = kind(together)
+    if said == "concat" and not together.is_mixed and glimpses.shape[1]:
+        said, concatenation, scores = "ensemble", scores, glimpses.mean(axis=1)
+    found = evaluate_scores(scores, concatenation, glimpses, right, together.pool.labels, groups=groups_of(instances))
+    models = [ModelMetrics(one.name, one.weight, score_metrics(table(one, list(labels))[0], right)) for one in each]
+    return replace(found, score=said, models=models)
 
 
 def whole(one: Saved) -> bool:
@@ -271,26 +306,16 @@ def table(one: Saved, videos: Sequence[str]) -> tuple[NDArray[np.float64], NDArr
     return scores[places], glimpses[places].transpose(0, 2, 1)
 
 
-def _judged(one: Saved, labels: Mapping[str, list[str]], groups: Sequence[str] | None, *, fused: bool) -> Evaluation:
-    """Figures of predictions on labelled videos; with `fused` by the file's score, whatever its glimpses say."""
-    scores, glimpses = table(one, list(labels))
-    ensemble, concatenation = (scores, None) if fused else _kinds(scores, glimpses)
-    truth = truth_of(list(labels.values()), one.pool.labels)
-    return evaluate_scores(ensemble, concatenation, glimpses, truth, one.pool.labels, groups=groups)
-
-
-def _kinds(
-    scores: NDArray[np.float64], glimpses: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    """Ensemble scores and, where a file holds them, concatenation scores."""
-    if not glimpses.shape[1]:
-        return scores, None
-    ensemble = glimpses.mean(axis=1)  # Eq. 6; what `score` holds unless the file was made with --score concat
-    if np.abs(scores - ensemble).max() < _WHOLE:
-        return ensemble, None
-    if _is_weighted_mean(scores, glimpses):
-        return scores, None
-    return ensemble, scores
+def kind(one: Saved) -> str:
+    """What its scores are, as in `Saved`: as the file says, or by its glimpses where these leave no doubt."""
+    if one.score or one.is_mixed or not one.glimpses.shape[1] or not whole(one):
+        return one.score
+    scores, glimpses = table(one, one.pool.videos)
+    if np.abs(scores - glimpses.mean(axis=1)).max(initial=0) < _ROUNDED:
+        return "ensemble"
+    if len(scores) * (scores.shape[1] - 1) < 2 * glimpses.shape[1]:
+        return ""  # so few equations have a solution whatever the scores are
+    return "ensemble" if _is_weighted_mean(scores, glimpses) else "concat"
 
 
 def _is_weighted_mean(scores: NDArray[np.float64], glimpses: NDArray[np.float64]) -> bool:
@@ -303,11 +328,8 @@ def _is_weighted_mean(scores: NDArray[np.float64], glimpses: NDArray[np.float64]
 
     Notes
     -----
-    Least squares over all scores. Fewer free equations than twice the glimpses prove nothing.
+    Least squares over all scores.
     """
-    videos, num_glimpses, num_classes = glimpses.shape
-    if videos * (num_classes - 1) < 2 * num_glimpses:
-        return False
-    known = glimpses.transpose(0, 2, 1).reshape(-1, num_glimpses)
+    known = glimpses.transpose(0, 2, 1).reshape(-1, glimpses.shape[1])
     weights = np.linalg.lstsq(known, scores.ravel(), rcond=None)[0]
     return bool(np.abs(known @ weights - scores.ravel()).max() < _ROUNDED)

@@ -72,6 +72,10 @@ def test_files_are_fused_by_their_weights(files: Path, cli: CommandLine) -> None
     assert ran.code == 0, ran.err
     assert "a.csv and b.csv: 40 videos" in ran.out
     assert "b.csv alone, weight 0.25" in ran.out
+    assert "ensemble (Eq. 6)" in ran.out
+    submit(Path("few.json"), {"va": [("red", 2.0), ("blue", 1.0)], "vb": [("red", 2.0), ("blue", 1.0)]})
+    Path("few.csv").write_text("video,label\nva,red\nvb,blue\n")
+    assert "scores of the file" in cli("evaluate", "few.json", "--labels", "few.csv").out
     heavy = cli("evaluate", "a.csv", "b.csv:1e9", "--json").json
     assert heavy["ensemble"]["top1"] == cli("evaluate", "b.csv", "--json").json["ensemble"]["top1"]
     assert [one["weight"] for one in heavy["models"]] == [1, 1e9]

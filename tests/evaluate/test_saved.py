@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -157,3 +158,65 @@ def test_scores_that_are_none_are_concatenation_scores(tmp_path: Path) -> None:
     found = evaluate_tags(with_scores(tmp_path / "tags.csv", {one: row / row.sum() for one, row in products.items()}))
     assert found.concatenation is not None
     assert found.ensemble.top1 == 0.75
+
+
+# --- what the scores of a file are ---
+
+
+def tags_json(path: Path, scores: Mapping[str, tuple[list[float], list[list[float]]]], **head: object) -> Path:
+    """Tags as `predict --out tags.json` writes them: of each video its scores and those of the glimpses."""
+    videos = []
+    for video, (own, glimpses) in scores.items():
+        order = np.argsort(-np.array(own), kind="stable")
+        tags = [
+            {"rank": rank, "label": NAMES[label], "score": own[label], "glimpses": [one[label] for one in glimpses]}
+            for rank, label in enumerate(order.tolist(), 1)
+        ]
+        tags = [{**tag, "time_s": 0.0, "box": None} for tag in tags]
+        videos.append({"video": video, "status": "ok", "reason": "", "message": "", "frames_used": 5, "tags": tags})
+    path.write_text(json.dumps({"format": "rratag-tags", "version": 1, **head, "videos": videos}))
+    return path
+
+
+FEW = {
+    "blue/1.mp4": ([0.7, 0.2, 0.1], [[0.1, 0.8, 0.1], [0.3, 0.4, 0.3]]),
+    "green/1.mp4": ([0.2, 0.6, 0.2], [[0.8, 0.1, 0.1], [0.3, 0.4, 0.3]]),
+}
+"""Right by the scores, wrong by the plain mean of the glimpses; too few to tell how one follows from the other."""
+
+
+def test_the_head_of_a_file_says_what_its_scores_are(tmp_path: Path) -> None:
+    both = ({"name": "a"}, {"name": "b"})
+    for name, head in (("one", {}), ("several", {"models": both})):
+        found = evaluate_tags(tags_json(tmp_path / f"{name}.json", FEW, score="ensemble", **head))
+        assert (found.score, found.ensemble.top1, found.concatenation) == ("ensemble", 1, None)
+    found = evaluate_tags(tags_json(tmp_path / "concat.json", FEW, score="concat"))
+    assert found.concatenation is not None
+    assert (found.score, found.ensemble.top1, found.concatenation.top1) == ("ensemble", 0, 1)
+    # the plain mean of glimpses of several models, or of weighted ones, is not Eq. 6
+    for name, more in (("models", {"models": both}), ("weights", {"model": {"head": {"glimpse_weights": "learned"}}})):
+        found = evaluate_tags(tags_json(tmp_path / f"{name}.json", FEW, score="concat", **more))
+        assert (found.score, found.ensemble.top1, found.concatenation) == ("concat", 1, None)
+    with pytest.raises(RratagError, match="'best' instead of ensemble or concat"):
+        evaluate_tags(tags_json(tmp_path / "best.json", FEW, score="best"))
+
+
+def test_few_scores_that_tell_nothing_are_judged_as_they_are(tmp_path: Path) -> None:
+    found = evaluate_tags(tags_json(tmp_path / "old.json", {"blue/1.mp4": FEW["blue/1.mp4"]}))
+    assert (found.score, found.ensemble.top1, found.concatenation) == ("", 1, None)
+
+
+def test_files_of_one_kind_of_score_are_fused_to_that_kind(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    paths = {kind: tags_json(tmp_path / f"{kind}.json", FEW, score=kind) for kind in ("ensemble", "concat")}
+    for kind in ("ensemble", "concat"):
+        found = evaluate_tags([(paths[kind], 1.0), (paths[kind], 2.0)])
+        assert (found.score, found.ensemble.top1, found.concatenation) == (kind, 1, None)
+        assert [one.ensemble.top1 for one in found.models] == [1, 1]
+        assert caplog.text == ""
+    mixed = evaluate_tags([(paths["concat"], 1.0), (paths["ensemble"], 1.0)])
+    assert mixed.score == ""
+    assert "ensemble.json holds ensemble scores and " in caplog.text
+    caplog.clear()
+    old = tags_json(tmp_path / "old.json", {"blue/1.mp4": FEW["blue/1.mp4"]})
+    unknown = evaluate_tags([(paths["concat"], 1.0), (old, 1.0)])
+    assert (unknown.score, caplog.text) == ("", "")
