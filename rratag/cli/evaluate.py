@@ -11,7 +11,7 @@ import typer
 from rratag import config
 from rratag.cli import judge, options
 from rratag.cli.console import lines, out, printable, say, set_verbosity, track, warn
-from rratag.errors import UsageError
+from rratag.errors import LabelError, UsageError
 
 if TYPE_CHECKING:
     from rratag.evaluate.redundancy import Redundancy
@@ -105,6 +105,8 @@ def evaluate(
         found, judged = saved.evaluation(), saved.together.name
         if num_untagged := saved.num_untagged():
             warn(f"labelled videos without tags, or that not all files have, are not judged: {num_untagged}")
+        if num_unlabelled := saved.num_unlabelled():
+            warn(f"tagged videos without a label, which are not judged: {num_unlabelled}")
     else:
         from rratag.evaluate.cached import evaluate_model
 
@@ -145,9 +147,17 @@ def _compare(
     from rratag.evaluate.paired import compare
 
     found = compare(saved.together, other.together, saved.truth, metrics, keep_top)
+    no_pictures: LabelError | None = None
     if folder is not None:
-        judge.draw(folder, [(one.together.name, one.evaluation()) for one in (saved, other)])
+        runs = (saved, other)
+        common = set.intersection(*(one.tagged() for one in runs))
+        try:
+            judge.draw(folder, [(one.together.name, one.evaluation(common)) for one in runs])
+        except LabelError as error:  # of a file without all tags, which can be compared nevertheless
+            no_pictures = LabelError(f"no pictures: {error}")
     judge.tell_comparison(found, json=json)
+    if no_pictures is not None:
+        raise no_pictures
 
 
 def _check_together(context: typer.Context, tags: list[str] | None, root: Path | None, labels: Path | None) -> None:

@@ -166,12 +166,15 @@ def _intervals(scores: NDArray[np.floating], truth: NDArray[np.bool_], groups: S
     return {"intervals": {name: both for name, both in found.items() if both}, "num_draws": len(drawn)}
 
 
-def truth_of(labels: Sequence[str] | Sequence[Sequence[str]], class_names: Sequence[str]) -> NDArray[np.bool_]:
+def truth_of(
+    labels: Sequence[str] | Sequence[Sequence[str]], class_names: Sequence[str], whose: str = "the model"
+) -> NDArray[np.bool_]:
     """Whether each video has each class: of shape (B, classes).
 
     Parameters
     ----------
     labels : of each video its label, or a list of its labels, at least one
+    whose : what has these classes, for the message
 
     Raises
     ------
@@ -183,9 +186,7 @@ def truth_of(labels: Sequence[str] | Sequence[Sequence[str]], class_names: Seque
     unknown = sorted({name for own in each for name in own} - number.keys())
     if unknown:
         shown = ", ".join(class_names[:8]) + (", ..." if len(class_names) > 8 else "")
-        raise LabelError(
-            f"label {unknown[0]!r} is not a tag of the model ({shown}); leave out its videos or train anew"
-        )
+        raise LabelError(f"label {unknown[0]!r} is not a tag of {whose} ({shown}); leave out its videos or train anew")
     truth = np.zeros((len(each), len(class_names)), bool)
     for video, own in enumerate(each):
         truth[video, [number[name] for name in own]] = True

@@ -16,7 +16,8 @@ from rratag.evaluate.report import Evaluation, ModelMetrics, evaluate_scores, sc
 from rratag.evaluate.truth import groups_of, labels_of
 from rratag.tag import submission
 from rratag.tag.weighted import shares
-from rratag.tag.writers import FORMAT, read_run, read_text
+from rratag.tag.writers import FORMAT, STDOUT, read_run, read_text
+from rratag.untrusted import shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,6 +73,12 @@ def read_saved(path: Path, weight: float = 1.0) -> Saved:
     UsageError
         If it cannot be read or is neither.
     """
+    if str(path) == STDOUT:
+        raise UsageError("-: standard input is not read; give a file: predict --out tags.json, evaluate tags.json")
+    if path.is_dir():
+        raise UsageError(
+            f"{path}: is a folder; give a file that predict wrote, or --root {path} to judge the model on it"
+        )
     if path.suffix.lower() == ".json":
         text = read_text(path)
         if submission.is_submission(path) or ('"results"' in text and f'"{FORMAT}"' not in text):
@@ -253,12 +260,13 @@ def evaluate_saved(together: Saved, each: Sequence[Saved], truth: Sequence[Insta
     known = set(together.pool.videos)
     instances = [one for one in truth if one.video in known]
     if not instances:
-        raise LabelError(f"{together.name}: no tagged video has a label; give --labels FILE, or tag one folder per tag")
+        others = f", whose labels are of others: {shown(truth[0].video)}" if truth else ""
+        raise LabelError(f"{together.name}: no tagged video has a label; name them as this file does{others}")
     for one in each or [together]:
         check_whole(one)
     labels = labels_of(instances)
     scores, glimpses = table(together, list(labels))
-    right = truth_of(list(labels.values()), together.pool.labels)
+    right = truth_of(list(labels.values()), together.pool.labels, together.name)
     concatenation = None
     said = kind(together)
     if said == "concat" and not together.is_mixed and glimpses.shape[1]:
@@ -268,27 +276,37 @@ def evaluate_saved(together: Saved, each: Sequence[Saved], truth: Sequence[Insta
     return replace(found, score=said, models=models)
 
 
-def whole(one: Saved) -> bool:
-    """Whether a file holds the score of every tag for each of its videos, once."""
+def gap(one: Saved) -> str:
+    """What keeps a file from holding the score of every tag of each of its videos, once; empty if nothing does."""
     pool = one.pool
-    wanted = len(pool.videos) * len(pool.labels)
-    if len(pool.score) != wanted or len(np.unique(pool.video * len(pool.labels) + pool.label)) != wanted:
-        return False
+    count = max(len(pool.labels), 1)
+    pairs, times = np.unique(pool.video * count + pool.label, return_counts=True)
+    if len(again := pairs[times > 1]):
+        return f"video {shown(pool.videos[again[0] // count])} has tag {shown(pool.labels[again[0] % count])} twice"
+    lacking = np.flatnonzero(np.bincount(pairs // count, minlength=len(pool.videos)) < len(pool.labels))
+    if len(lacking):
+        own = pool.label[pool.video == lacking[0]]
+        tag = pool.labels[np.setdiff1d(np.arange(count), own)[0]]
+        return f"video {shown(pool.videos[lacking[0]])} has no score of tag {shown(tag)}"
+    sums = np.bincount(pool.video, pool.score, minlength=len(pool.videos))
     # a tag that no video has is noticed by the sum; scores in ActivityNet's form need not be shares of 1
-    return one.is_submission or bool(np.abs(np.bincount(pool.video, pool.score) - 1).max(initial=0) <= _WHOLE)
+    wrong = np.flatnonzero(np.abs(sums - 1) > _WHOLE)
+    if len(wrong) and not one.is_submission:
+        return f"scores of video {shown(pool.videos[wrong[0]])} sum to {sums[wrong[0]]:.4g}, not 1"
+    return ""
 
 
 def check_whole(one: Saved) -> None:
-    """Refuse a file that holds the highest tags of each video only.
+    """Refuse a file without the score of every tag, such as one of the highest tags of each video only.
 
     Raises
     ------
     LabelError
-        If it does.
+        Naming the first video that shows it.
     """
-    if not whole(one):
+    if found := gap(one):
         raise LabelError(
-            f"{one.name}: holds only the highest tags of each video; run predict with --top"
+            f"{one.name}: {found}, and the figures need every tag's; run predict with --top"
             f" {max(len(one.pool.labels), 1000)}, judge by official scores (--metrics activitynet, kinetics or"
             " youtube8m), or evaluate without a file, from model and cache"
         )
@@ -308,7 +326,7 @@ def table(one: Saved, videos: Sequence[str]) -> tuple[NDArray[np.float64], NDArr
 
 def kind(one: Saved) -> str:
     """What its scores are, as in `Saved`: as the file says, or by its glimpses where these leave no doubt."""
-    if one.score or one.is_mixed or not one.glimpses.shape[1] or not whole(one):
+    if one.score or one.is_mixed or not one.glimpses.shape[1] or gap(one):
         return one.score
     scores, glimpses = table(one, one.pool.videos)
     if np.abs(scores - glimpses.mean(axis=1)).max(initial=0) < _ROUNDED:

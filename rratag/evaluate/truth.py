@@ -54,6 +54,8 @@ def read_truth(
         found = read.instances
     labelled = [one for one in found if one.label is not None]
     if not labelled:
+        if labels is not None:
+            raise LabelError(f"{labels}: labels no video; give a file with a label in its rows")
         raise LabelError("no tagged video has a label; give --labels FILE, or tag one folder per tag")
     own = [one for one in labelled if wanted in ("all", one.split)]
     if not own:

@@ -244,8 +244,8 @@ def _by_suffix(path: Path, what: str) -> Writer:
     if submission.is_submission(path):
         return SUBMISSION
     if path.suffix.lower() not in WRITERS:
-        accepted = ", ".join([*WRITERS, submission.SUFFIX])
-        raise UsageError(f"{what} {str(path)!r}: unknown suffix {path.suffix!r}; choose from {accepted}, or -")
+        accepted = ", ".join([*WRITERS, submission.SUFFIX]) + (", or -" if what == "--out" else "")
+        raise UsageError(f"{what} {str(path)!r}: unknown suffix {path.suffix!r}; choose from {accepted}")
     return WRITERS[path.suffix.lower()]
 
 

@@ -26,6 +26,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             odds = np.exp(logits)
             scores[f"{NAMES[place % 3]}/{place:02}.mp4"] = (odds / odds.sum(axis=1, keepdims=True)).tolist()
         write(Path(name), scores)
+    others = {f"{name}/0{place}.mp4": [[0.2, 0.2, 0.6]] * 2 for place, name in enumerate(NAMES)}
+    write(Path("other.csv"), others, names=["blue", "violet", "red"])
     submit(Path("net.json"), RESULTS)
     Path("labels.csv").write_text(LABELS)
     return tmp_path
@@ -108,6 +110,43 @@ def test_pictures_are_drawn(files: Path, cli: CommandLine) -> None:
         ElementTree.parse(Path("out") / name)
 
 
+def test_pictures_of_two_runs_are_of_the_videos_of_both(files: Path, cli: CommandLine) -> None:
+    lines = Path("b.csv").read_text().splitlines(keepends=True)
+    Path("part.csv").write_text("".join(line for line in lines if not line.startswith("blue/0")))
+    num = 40 - len({line.split(",")[0] for line in lines if line.startswith("blue/0")})
+    ran = cli("evaluate", "a.csv", "--against", "part.csv", "--figures", "out")
+    assert ran.code == 0, ran.err
+    assert f"a.csv against part.csv: {num} labelled videos" in ran.out
+    assert f"labelled videos that a.csv alone tagged, which are not compared: {40 - num}" in ran.err
+    assert "labelled videos that neither tagged, which are not compared: 1" in ran.err
+    for name in ("confusion.svg", "confusion-against.svg"):
+        assert f"csv: {num} videos" in (Path("out") / name).read_text()
+
+
+def test_without_all_tags_there_is_a_comparison_and_no_picture(files: Path, cli: CommandLine) -> None:
+    lines = Path("b.csv").read_text().splitlines(keepends=True)
+    Path("top1.csv").write_text("".join(line for line in lines if ",ok,,2," not in line and ",ok,,3," not in line))
+    ran = cli("evaluate", "a.csv", "--against", "top1.csv", "--figures", "out")
+    assert ran.code == 1
+    assert "a.csv against top1.csv: 40 labelled videos" in ran.out
+    assert "top-1 alone, for the other figures need the score of every tag (top1.csv: video 'blue/00.mp4'" in ran.err
+    assert "error: no pictures: top1.csv: video 'blue/00.mp4' has no score of tag" in ran.err
+
+
+def test_official_figures_of_two_runs_say_what_each_lacks(files: Path, cli: CommandLine) -> None:
+    submit(Path("less.json"), {name: own for name, own in RESULTS.items() if name == "QOlSCBRmfWY"})
+    arguments = ("--labels", "labels.csv", "--on", "validation", "--metrics", "activitynet")
+    ran = cli("evaluate", "net.json", "--against", "less.json", *arguments, "--quiet")
+    assert ran.code == 0, ran.err
+    assert "net.json against less.json: 4 labelled videos by activitynet, 1 of them tagged by both" in ran.out
+    assert "net.json: videos of the ground truth without a prediction, which counts as wrong: 2" in ran.err
+    assert "net.json: predicted videos that the ground truth does not have, which count as wrong" in ran.err
+    assert "less.json: videos of the ground truth without a prediction, which counts as wrong: 3" in ran.err
+    assert "less.json: predicted" not in ran.err
+    found = cli("evaluate", "net.json", "--against", "less.json", *arguments, "--json").json
+    assert found["second_coverage"] == {"without": 3, "alone": 0, "outside": 0}
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -127,7 +166,10 @@ def test_pictures_are_drawn(files: Path, cli: CommandLine) -> None:
         (["a.csv", "net.json"], 1, "no tagged video in common"),
         (["net.json", "--metrics", "activitynet"], 1, "no tagged video has a label"),
         (["net.json", "--labels", "labels.csv", "--metrics", "kinetics", "--on", "train"], 1, "'blue' is predicted"),
-        (["net.json", "--labels", "labels.csv"], 1, "holds only the highest tags"),
+        (["net.json", "--labels", "labels.csv"], 1, "has no score of tag 'blue'"),
+        (["-"], 2, "standard input is not read"),
+        (["a.csv", "--figures", "b.csv"], 2, "b.csv: cannot be made (File exists); --figures takes a folder"),
+        (["a.csv", "--against", "other.csv"], 1, "label 'green' is not a tag of other.csv (blue, red, violet)"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -142,7 +184,9 @@ def test_labelled_videos_without_tags_are_counted(files: Path, cli: CommandLine)
     ran = cli("evaluate", "a.csv", "--labels", "some.csv")
     assert "a.csv: 2 videos" in ran.out
     assert "labelled videos without tags, or that not all files have, are not judged: 1" in ran.err
-    assert "are not judged: 1" in cli("evaluate", "a.csv", "--labels", "some.csv", "--quiet").err
+    quiet = cli("evaluate", "a.csv", "--labels", "some.csv", "--quiet").err
+    assert "are not judged: 1" in quiet
+    assert "tagged videos without a label, which are not judged: 38" in quiet
     # a split that the settings name for models is none of folders
     Path("rratag.toml").write_text('[evaluate]\non = "test"\n')
     assert cli("evaluate", "a.csv").code == 0

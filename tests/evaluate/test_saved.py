@@ -82,18 +82,26 @@ def test_several_labels_of_a_video_are_one_video(tmp_path: Path) -> None:
 
 
 def test_a_file_with_the_highest_tags_only_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LabelError, match=r"holds only the highest tags.*--top"):
+    with pytest.raises(LabelError, match=r"video 'blue/1\.mp4' has no score of tag 'red', and .*--top 1000"):
         evaluate_tags(write(tmp_path / "tags.csv", SCORES, top=2))
     # one tag each, and every class occurs somewhere
-    with pytest.raises(LabelError, match="holds only the highest tags"):
+    with pytest.raises(LabelError, match=r"video 'blue/1\.mp4' has no score of tag 'green'"):
         evaluate_tags(write(tmp_path / "one.csv", SCORES, top=1))
+    # all but one video have all
+    whole = write(tmp_path / "all.csv", SCORES).read_text().splitlines(keepends=True)
+    (tmp_path / "but.csv").write_text("".join(line for line in whole if not line.startswith("green/1.mp4,ok,,3,")))
+    with pytest.raises(LabelError, match=r"but\.csv: video 'green/1\.mp4' has no score of tag 'red'"):
+        evaluate_tags(tmp_path / "but.csv")
 
 
-def test_a_tag_that_never_occurs_is_noticed_by_the_sum(tmp_path: Path) -> None:
+def test_scores_that_do_not_sum_to_1_are_refused_with_their_sum(tmp_path: Path) -> None:
     """Each video holds the same two of three tags: only their scores tell that one is missing."""
     scores = {f"blue/{number}.mp4": [[0.5, 0.1, 0.4]] * 2 for number in range(3)}
-    with pytest.raises(LabelError, match="holds only the highest tags"):
+    with pytest.raises(LabelError, match=r"scores of video 'blue/0\.mp4' sum to 0\.9, not 1"):
         evaluate_tags(write(tmp_path / "tags.csv", scores, top=2))
+    scores["blue/1.mp4"] = [[0.5, 0.2, 0.4]] * 2
+    with pytest.raises(LabelError, match=r"scores of video 'blue/1\.mp4' sum to 1\.1, not 1"):
+        evaluate_tags(write(tmp_path / "more.csv", {"blue/1.mp4": scores["blue/1.mp4"]}))
 
 
 def test_no_label_or_no_tagged_video_is_one_clear_error(tmp_path: Path) -> None:
