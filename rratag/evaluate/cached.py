@@ -90,36 +90,34 @@ def evaluate_model(
     store = FeatureStore(cache)
     # features of a model's own backbone may yet have to be extracted
     known = [None if _extracts(stream.model, crops) else _stores(stream.model, store, crops) for stream in streams]
-    whole = test_on == "video"
-    found, judged = _labelled(streams, store, part, root, labels, columns, untimed=whole)
-    instances = [one for one in found.instances if one.label is not None]
-    if whole:
-        instances = _whole(instances)
-    missing = found.missing
-    if instances:
-        stores = []
-        for stream, one in zip(streams, known, strict=True):
-            if one is None:
-                _extract(stream.model, store, root, instances, workers, progress)
-            stores.append(one or _stores(stream.model, store, crops))
-        check_views(crop_fusion, (one[0].spec.meaning for one in stores))
-        everywhere = [one for one in instances if all(JoinedStores(each).has(one.key) for each in stores)]
-        missing = missing + sorted({one.video for one in instances} - {one.video for one in everywhere})
-        instances = everywhere
-    if not instances:
+    found, judged = _labelled(streams, store, part, root, labels, columns, untimed=test_on == "video")
+    labelled = [one for one in found.instances if one.label is not None]
+    instances = _whole(labelled) if test_on == "video" else labelled
+    extract = partial(_extract, store=store, root=root, workers=workers, progress=progress)
+    stores, kept = _ready(streams, known, store, crops, instances, extract) if instances else ([], [])
+    missing = found.missing + sorted({one.video for one in instances} - {one.video for one in kept})
+    if not kept:
         gone = f"; the cache does not hold {len(missing)} labelled ones" if missing else ""
         raise LabelError(f"{judged}: no labelled video to judge{gone}")
-    instances, names = _merged(instances)
-    each = [
-        predictions(stream.model, own, instances, crop_fusion, test_frames)
-        for stream, own in zip(streams, stores, strict=True)
-    ]
-    groups = group_names([one.group for one in instances], [one.video for one in instances])
-    judgement = _judged(streams, each, names, groups)
-    model = streams[0].model
-    if len(streams) == 1 and crop_fusion == "mean" and applies_to(model.head):
-        judgement = replace(judgement, redundancy=_redundancy(model, stores[0], instances, names, each[0], test_frames))
-    return judgement, judged, missing
+    check_views(crop_fusion, (own[0].spec.meaning for own in stores))
+    return _judged(streams, stores, kept, crop_fusion, test_frames), judged, missing
+
+
+def _ready(
+    streams: Sequence[Stream],
+    known: Sequence[list[SpecStore] | None],
+    store: FeatureStore,
+    crops: str | None,
+    instances: Sequence[Instance],
+    extract: Callable[[Model, Sequence[Instance]], None],
+) -> tuple[list[list[SpecStore]], list[Instance]]:
+    """Of each model the cached features, made where they are not `known`, and the instances that all of them hold."""
+    stores = []
+    for stream, own in zip(streams, known, strict=True):
+        if own is None:
+            extract(stream.model, instances)
+        stores.append(own or _stores(stream.model, store, crops))
+    return stores, [one for one in instances if all(JoinedStores(own).has(one.key) for own in stores)]
 
 
 def _merged(instances: Sequence[Instance]) -> tuple[list[Instance], list[list[str]]]:
@@ -148,9 +146,10 @@ def _extracts(model: Model, crops: str | None) -> bool:
 
 def _extract(
     model: Model,
+    instances: Sequence[Instance],
+    *,
     store: FeatureStore,
     root: Path | None,
-    instances: Sequence[Instance],
     workers: int,
     progress: Progress,
 ) -> None:
@@ -170,11 +169,24 @@ def _extract(
 
 
 def _judged(
-    streams: Sequence[Stream], each: Sequence[Sequence[Prediction]], names: Sequence[list[str]], groups: Sequence[str]
+    streams: Sequence[Stream],
+    stores: Sequence[Sequence[SpecStore]],
+    labelled: Sequence[Instance],
+    crop_fusion: str,
+    test_frames: int | None,
 ) -> Evaluation:
-    """Figures of the models' predictions together, and of each; `each` holds those of one model after the other."""
+    """Figures of the models' predictions together, and of each."""
+    instances, names = _merged(labelled)
+    groups = group_names([one.group for one in instances], [one.video for one in instances])
+    each = [
+        predictions(stream.model, own, instances, crop_fusion, test_frames)
+        for stream, own in zip(streams, stores, strict=True)
+    ]
     if len(each) == 1:
-        return evaluate(each[0], names, groups=groups)
+        alone, model = evaluate(each[0], names, groups=groups), streams[0].model
+        if crop_fusion != "mean" or not applies_to(model.head):
+            return alone
+        return replace(alone, redundancy=_redundancy(model, stores[0], instances, names, each[0], test_frames))
     weights = [stream.weight for stream in streams]
     together = evaluate([fuse(parts, weights) for parts in zip(*each, strict=True)], names, groups=groups)
     models = [
