@@ -118,6 +118,6 @@ def test_weights_of_any_size_are_proportions(tmp_path: Path) -> None:
         write(tmp_path / "b.csv", {name: own[::-1] for name, own in SCORES.items()}),
     ]
     plain = fuse_saved(read_all([(paths[0], 1.0), (paths[1], 1.5)])[1])
-    for scale in (2.0**1022, 2.0**-1000):
+    for scale in (2.0**1023, 2.0**-1000):
         huge = fuse_saved(read_all([(paths[0], scale), (paths[1], 1.5 * scale)])[1])
         assert huge.pool.score.tolist() == plain.pool.score.tolist()
