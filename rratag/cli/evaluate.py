@@ -104,7 +104,8 @@ def evaluate(
             return
         found, judged = saved.evaluation(), saved.together.name
         if num_untagged := saved.num_untagged():
-            warn(f"labelled videos without tags, or that not all files have, are not judged: {num_untagged}")
+            what = "that not all files tagged" if saved.each else "without tags"
+            warn(f"labelled videos {what}, which are not judged: {num_untagged}")
         if num_unlabelled := saved.num_unlabelled():
             warn(f"tagged videos without a label, which are not judged: {num_unlabelled}")
     else:

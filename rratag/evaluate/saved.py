@@ -260,8 +260,8 @@ def evaluate_saved(together: Saved, each: Sequence[Saved], truth: Sequence[Insta
     known = set(together.pool.videos)
     instances = [one for one in truth if one.video in known]
     if not instances:
-        others = f", whose labels are of others: {shown(truth[0].video)}" if truth else ""
-        raise LabelError(f"{together.name}: no tagged video has a label; name them as this file does{others}")
+        others = f"; labels are of {shown(truth[0].video)}: name videos as this file does" if truth else ""
+        raise LabelError(f"{together.name}: no tagged video has a label{others}")
     for one in each or [together]:
         check_whole(one)
     labels = labels_of(instances)

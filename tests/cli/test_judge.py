@@ -74,6 +74,7 @@ def test_files_are_fused_by_their_weights(files: Path, cli: CommandLine) -> None
     assert ran.code == 0, ran.err
     assert "a.csv and b.csv: 40 videos" in ran.out
     assert "b.csv alone, weight 0.25" in ran.out
+    assert "labelled videos that not all files tagged, which are not judged: 1" in ran.err
     assert "ensemble (Eq. 6)" in ran.out
     submit(Path("few.json"), {"va": [("red", 2.0), ("blue", 1.0)], "vb": [("red", 2.0), ("blue", 1.0)]})
     Path("few.csv").write_text("video,label\nva,red\nvb,blue\n")
@@ -183,9 +184,9 @@ def test_labelled_videos_without_tags_are_counted(files: Path, cli: CommandLine)
     Path("some.csv").write_text("video,label\nblue/00.mp4,blue\nred/02.mp4,red\nnowhere.mp4,red\n")
     ran = cli("evaluate", "a.csv", "--labels", "some.csv")
     assert "a.csv: 2 videos" in ran.out
-    assert "labelled videos without tags, or that not all files have, are not judged: 1" in ran.err
+    assert "labelled videos without tags, which are not judged: 1" in ran.err
     quiet = cli("evaluate", "a.csv", "--labels", "some.csv", "--quiet").err
-    assert "are not judged: 1" in quiet
+    assert "labelled videos without tags, which are not judged: 1" in quiet
     assert "tagged videos without a label, which are not judged: 38" in quiet
     # a split that the settings name for models is none of folders
     Path("rratag.toml").write_text('[evaluate]\non = "test"\n')
@@ -196,7 +197,9 @@ def test_nothing_handed_in_is_all_wrong(files: Path, cli: CommandLine) -> None:
     submit(Path("none.json"), {})
     found = cli("evaluate", "none.json", "--labels", "labels.csv", "--metrics", "activitynet", "--json").json
     assert {one["value"] for one in found["figures"].values()} == {0.0}
-    cli("evaluate", "none.json", "--labels", "labels.csv").says_one_line(1, "no tagged video has a label")
+    cli("evaluate", "none.json", "--labels", "labels.csv").says_one_line(
+        1, "no tagged video has a label; labels are of"
+    )
 
 
 def test_few_scores_say_so(files: Path, cli: CommandLine) -> None:
