@@ -11,12 +11,14 @@ import typer
 from rratag import config
 from rratag.cli import judge, options
 from rratag.cli.console import lines, out, printable, say, set_verbosity, track, warn
-from rratag.errors import UsageError
+from rratag.errors import LabelError, UsageError
 
 if TYPE_CHECKING:
     from rratag.evaluate.redundancy import Redundancy
     from rratag.evaluate.report import Evaluation, ScoreMetrics
 
+KINDS = {"ensemble": "ensemble (Eq. 6)", "concat": "concatenation (Eq. 4)", "": "scores of the file"}
+"""Of scores, as the table calls them."""
 PARTS = ("test", "validation", "train", "all")
 
 
@@ -102,7 +104,10 @@ def evaluate(
             return
         found, judged = saved.evaluation(), saved.together.name
         if num_untagged := saved.num_untagged():
-            say(f"labelled videos without tags, which are not judged: {num_untagged}")
+            what = "that not all files tagged" if saved.each else "without tags"
+            warn(f"labelled videos {what}, which are not judged: {num_untagged}")
+        if num_unlabelled := saved.num_unlabelled():
+            warn(f"tagged videos without a label, which are not judged: {num_unlabelled}")
     else:
         from rratag.evaluate.cached import evaluate_model
 
@@ -143,9 +148,17 @@ def _compare(
     from rratag.evaluate.paired import compare
 
     found = compare(saved.together, other.together, saved.truth, metrics, keep_top)
+    no_pictures: LabelError | None = None
     if folder is not None:
-        judge.draw(folder, [(one.together.name, one.evaluation()) for one in (saved, other)])
+        runs = (saved, other)
+        common = set.intersection(*(one.tagged() for one in runs))
+        try:
+            judge.draw(folder, [(one.together.name, one.evaluation(common)) for one in runs])
+        except LabelError as error:  # of a file without all tags, which can be compared nevertheless
+            no_pictures = LabelError(f"no pictures: {error}")
     judge.tell_comparison(found, json=json)
+    if no_pictures is not None:
+        raise no_pictures
 
 
 def _check_together(context: typer.Context, tags: list[str] | None, root: Path | None, labels: Path | None) -> None:
@@ -179,14 +192,13 @@ def _check_together(context: typer.Context, tags: list[str] | None, root: Path |
 
 
 def _show(found: Evaluation, judged: str, *, per_class: bool) -> None:
-    out.print(
-        printable(f"{judged}: {found.num_videos} videos, {found.num_classes_seen} of {found.num_classes} tags"),
-        markup=False,
-    )
+    several = f", {found.num_several} of them with several tags" if found.num_several else ""
+    tags = f"{found.num_classes_seen} of {found.num_classes} tags"
+    out.print(printable(f"{judged}: {found.num_videos} videos{several}, {tags}"), markup=False)
     table = [["", "top-1", "top-3", "top-5", "mean per class", "mAP", "calibration error"]]
-    for name, score in (("ensemble (Eq. 6)", found.ensemble), ("concatenation (Eq. 4)", found.concatenation)):
+    for kind, score in ((found.score, found.ensemble), ("concat", found.concatenation)):
         if score is not None:
-            table.append([name, *_figures(score)])
+            table.append([KINDS[kind], *_figures(score)])
         if score is found.ensemble and found.intervals:
             between = (found.intervals.get(name) for name in judge.NAMES)
             table.append(["  95 %", *(f"{one.low:.3f}-{one.high:.3f}" if one else "" for one in between), ""])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from rratag.cli import options
-from rratag.cli.console import lines, out, printable, say
+from rratag.cli.console import lines, out, printable, say, warn
+from rratag.errors import UsageError
 
 if TYPE_CHECKING:
     from rratag.evaluate.confusion import ClassFigures
@@ -27,21 +28,34 @@ SHOWN = 20
 
 @dataclass(frozen=True)
 class Judgement:
-    """Saved predictions with their ground truth: of one file or several fused, and of each file of a fusion."""
+    """Saved predictions with their ground truth: of one file or several fused, and of each file of a fusion.
+
+    Of runs that are compared, `truth` is that of both.
+    """
 
     together: Saved
     each: list[Saved]
     truth: list[Instance]
 
-    def evaluation(self) -> Evaluation:
-        """The plain figures."""
+    def evaluation(self, among: Iterable[str] | None = None) -> Evaluation:
+        """The plain figures, of all videos or of those that stand `among` these."""
         from rratag.evaluate.saved import evaluate_saved
 
-        return evaluate_saved(self.together, self.each, self.truth)
+        wanted = {one.video for one in self.truth} if among is None else set(among)
+        return evaluate_saved(self.together, self.each, [one for one in self.truth if one.video in wanted])
+
+    def tagged(self) -> set[str]:
+        """Videos with predictions."""
+        pool = self.together.pool
+        return {pool.videos[number] for number in set(pool.video.tolist())}
 
     def num_untagged(self) -> int:
         """Labelled videos without predictions."""
-        return len({one.video for one in self.truth} - set(self.together.pool.videos))
+        return len({one.video for one in self.truth} - self.tagged())
+
+    def num_unlabelled(self) -> int:
+        """Videos with predictions and without a label."""
+        return len(self.tagged() - {one.video for one in self.truth})
 
     def official(self, metrics: str, keep_top: int | None) -> Official:
         """Those of a data set's script."""
@@ -64,12 +78,12 @@ def read(
 
     together, each = read_all([parse_weighted(text, "TAGS", "FILE") for text in tags])
     if against is None:
-        truth = read_truth(together.pool.videos, labels, columns, part, together.called)
+        truth = read_truth(together.videos, labels, columns, part, together.called)
         return Judgement(together, each, truth), None
     other, _ = read_all([(Path(against), 1.0)])
     together, other = same_ids([together, other])
     each = same_ids([*each, together])[:-1]
-    videos = list(dict.fromkeys([*together.pool.videos, *other.pool.videos]))
+    videos = list(dict.fromkeys([*together.videos, *other.videos]))
     truth = read_truth(videos, labels, columns, part, together.called)
     return Judgement(together, each, truth), Judgement(other, [], truth)
 
@@ -92,11 +106,16 @@ def tell_official(found: Official, judged: str, *, json: bool, per_class: bool) 
     lines(rows)
     if per_class and found.per_class:
         lines([["tag", "videos", "AP"], *_precisions(found)])
-    if found.num_without:
-        say(f"videos of the ground truth without a prediction, which counts as wrong: {found.num_without}")
-    if found.num_outside:
-        as_what = "are left out" if found.metrics == "youtube8m" else "count as wrong, as in the script"
-        say(f"predicted videos that the ground truth does not have, which {as_what}: {found.num_outside}")
+    tell_counts("", found.num_without, found.num_outside, found.metrics)
+
+
+def tell_counts(whose: str, num_without: int, num_outside: int, metrics: str) -> None:
+    """Videos that only one of ground truth and predictions has, of official figures."""
+    if num_without:
+        warn(f"{whose}videos of the ground truth without a prediction, which counts as wrong: {num_without}")
+    if num_outside:
+        as_what = "are left out" if metrics == "youtube8m" else "count as wrong, as in the script"
+        warn(f"{whose}predicted videos that the ground truth does not have, which {as_what}: {num_outside}")
 
 
 def _precisions(found: Official) -> list[list[str]]:
@@ -108,7 +127,10 @@ def tell_comparison(found: Comparison, *, json: bool) -> None:
     if json:
         typer.echo(json_module.dumps(found.to_json()))
         return
-    out.print(printable(f"{found.first} against {found.second}: {found.num_videos} labelled videos"), markup=False)
+    both = f"{found.num_videos} labelled videos"
+    if found.metrics:
+        both = f"{found.num_truth} labelled videos by {found.metrics}, {found.num_videos} of them tagged by both"
+    out.print(printable(f"{found.first} against {found.second}: {both}"), markup=False)
     rows = [["", "first", "second", "difference", "95 %", "noise?"]]
     for name, one in found.figures.items():
         sure = one.low is not None and one.high is not None
@@ -116,6 +138,7 @@ def tell_comparison(found: Comparison, *, json: bool) -> None:
         figures = [f"{one.first:.4f}", f"{one.second:.4f}", f"{one.difference:+.4f}"]
         rows.append([NAMES.get(name, name), *figures, _between(one.low, one.high, sign="+"), noise])
     lines(rows)
+    _tell_coverage(found)
     out.print(
         f"right by the first alone {found.only_first_right}, by the second alone {found.only_second_right}:"
         f" McNemar's exact p = {found.p_value:.3g}"
@@ -130,6 +153,23 @@ def tell_comparison(found: Comparison, *, json: bool) -> None:
         out.print(printable(f"  {video.video}  {truly}{said}"), markup=False)
     if len(found.changed) > SHOWN:
         say(f"... and {len(found.changed) - SHOWN} more; --json holds all")
+
+
+def _tell_coverage(found: Comparison) -> None:
+    """Which videos are in no figure, or count as wrong, and why there is top-1 alone."""
+    if found.top1_because:
+        warn(f"top-1 alone, for the other figures need the score of every tag ({found.top1_because})")
+    each = ((found.first, found.first_coverage), (found.second, found.second_coverage))
+    if not found.metrics:
+        alone = [own.alone for _, own in each]
+        if neither := found.num_truth - found.num_videos - sum(alone):
+            warn(f"labelled videos that neither tagged, which are not compared: {neither}")
+        for name, own in each:
+            if own.alone:
+                warn(f"labelled videos that {name} alone tagged, which are not compared: {own.alone}")
+        return
+    for name, own in each:
+        tell_counts(f"{name}: ", own.without, own.outside, found.metrics)
 
 
 NAMES = {
@@ -175,7 +215,12 @@ def _figure(value: float | None) -> str:
 def figures_folder(folder: Path) -> Path:
     """The folder of ``--figures``, made before hours of work and not after."""
     folder = options.absolute(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: cannot be made ({error.strerror}); --figures takes a folder, new or old"
+        ) from error
     return folder
 
 

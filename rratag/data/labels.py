@@ -174,6 +174,7 @@ def from_file(
     alone: bool = False,
     tell_conflicts: bool = False,
     keep_missing: bool = False,
+    untimed: bool = False,
 ) -> LabelSet:
     """Read a label file of any kind: see :mod:`rratag.data.readers.table`.
 
@@ -185,6 +186,7 @@ def from_file(
     alone : leave out the files of the other splits that lie beside it
     tell_conflicts : keep contradictions as lines instead of raising the first; the earlier statement then counts
     keep_missing : label videos that are not there too, under their names in the file: a test counts them as well
+    untimed : use the labels of segments that hold no time too, for the whole video: tests of whole videos read no times
 
     Returns
     -------
@@ -200,7 +202,7 @@ def from_file(
     found = table.read(Path(path), columns, alone=alone)
     joined = _Joined(ids_to_keys, tell_conflicts=tell_conflicts, keep_missing=keep_missing)
     for one in found.annotations:
-        joined.add(one)
+        joined.add(replace(one, start_s=None, end_s=None, left_out="") if untimed and one.left_out else one)
     return joined.result(found.kind, found.files)
 
 

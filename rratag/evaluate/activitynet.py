@@ -13,8 +13,8 @@ ActivityNet and Kinetics (section 5.1). Its facts, each of which a test holds:
   video without predictions; the mean over videos. Hit@k: the same, any label found counting 1.
 
 The script breaks ties as its sort happens to. Here, of equal scores of one video the earlier label name stands first;
-in the list of a class equal scores enter together (`rratag.evaluate.precision`), but for a repeat of a prediction with
-the same score, which comes after its first in every order.
+in the list of a class equal scores enter together (`rratag.evaluate.precision`), but for a repeat of a right prediction
+with the same score: it comes after its first in every order, and here after all of that score.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rratag.errors import LabelError
-from rratag.evaluate.precision import weighted_average_precision
+from rratag.evaluate.precision import weighted_average_precision, weighted_mean
 from rratag.untrusted import shown
 
 if TYPE_CHECKING:
@@ -88,10 +88,6 @@ def found_shares(judged: Judged, k: int) -> NDArray[np.float64]:
     return np.asarray(np.bincount(hits, minlength=len(judged.labels_per_video)) / judged.labels_per_video)
 
 
-def _mean(values: NDArray[np.float64], weights: NDArray[np.float32]) -> NDArray[np.float64]:
-    return np.asarray(weights.astype(np.float64) @ values / weights.sum(axis=1, dtype=np.float64))
-
-
 def mean_average_precision(judged: Judged, weights: NDArray[np.float32]) -> NDArray[np.float64]:
     """mAP: of shape (R,). Parameters and errors as of `average_precisions`."""
     return np.asarray(np.nanmean(list(average_precisions(judged, weights).values()), axis=0))
@@ -102,8 +98,8 @@ def activitynet(judged: Judged, weights: NDArray[np.float32]) -> dict[str, NDArr
     figures = {"mAP": mean_average_precision(judged, weights)}
     for k in (1, K):
         shares = found_shares(judged, k)
-        figures[f"hit@{k}"] = _mean(np.ceil(shares), weights)
-        figures[f"average hit@{k}"] = _mean(shares, weights)
+        figures[f"hit@{k}"] = weighted_mean(np.ceil(shares), weights)
+        figures[f"average hit@{k}"] = weighted_mean(shares, weights)
     return figures
 
 
@@ -111,5 +107,5 @@ def kinetics(judged: Judged, weights: NDArray[np.float32]) -> dict[str, NDArray[
     """mAP, and error@k = 1 - hit@k for k = 1 and 5; each of shape (R,). Else as `average_precisions`."""
     figures = {"mAP": mean_average_precision(judged, weights)}
     for k in (1, 5):
-        figures[f"error@{k}"] = 1 - _mean(np.ceil(found_shares(judged, k)), weights)
+        figures[f"error@{k}"] = 1 - weighted_mean(np.ceil(found_shares(judged, k)), weights)
     return figures

@@ -17,7 +17,7 @@ from rratag.data.short import is_bounded
 from rratag.errors import LabelError, ModelError, UsageError
 from rratag.evaluate.bootstrap import group_names
 from rratag.evaluate.redundancy import Redundancy, applies_to, measure
-from rratag.evaluate.report import Evaluation, ModelMetrics, evaluate, numbers
+from rratag.evaluate.report import Evaluation, ModelMetrics, evaluate, truth_of
 from rratag.features.catalog import Catalog, Entry
 from rratag.features.extract import RunOptions
 from rratag.features.spec import differences, digest
@@ -90,35 +90,42 @@ def evaluate_model(
     store = FeatureStore(cache)
     # features of a model's own backbone may yet have to be extracted
     known = [None if _extracts(stream.model, crops) else _stores(stream.model, store, crops) for stream in streams]
-    found, judged = _labelled(streams, store, part, root, labels, columns)
-    instances = [one for one in found.instances if one.label is not None]
-    if test_on == "video":
-        instances = _whole(instances)
-    missing = found.missing
-    if instances:
-        stores = []
-        for stream, one in zip(streams, known, strict=True):
-            if one is None:
-                _extract(stream.model, store, root, instances, workers, progress)
-            stores.append(one or _stores(stream.model, store, crops))
-        check_views(crop_fusion, (one[0].spec.meaning for one in stores))
-        everywhere = [one for one in instances if all(JoinedStores(each).has(one.key) for each in stores)]
-        missing = missing + sorted({one.video for one in instances} - {one.video for one in everywhere})
-        instances = everywhere
-    if not instances:
+    found, judged = _labelled(streams, store, part, root, labels, columns, untimed=test_on == "video")
+    labelled = [one for one in found.instances if one.label is not None]
+    instances = _whole(labelled) if test_on == "video" else labelled
+    extract = partial(_extract, store=store, root=root, workers=workers, progress=progress)
+    stores, kept = _ready(streams, known, store, crops, instances, extract) if instances else ([], [])
+    missing = found.missing + sorted({one.video for one in instances} - {one.video for one in kept})
+    if not kept:
         gone = f"; the cache does not hold {len(missing)} labelled ones" if missing else ""
         raise LabelError(f"{judged}: no labelled video to judge{gone}")
-    names = [str(one.label) for one in instances]
-    each = [
-        predictions(stream.model, own, instances, crop_fusion, test_frames)
-        for stream, own in zip(streams, stores, strict=True)
-    ]
-    groups = group_names([one.group for one in instances], [one.video for one in instances])
-    judgement = _judged(streams, each, names, groups)
-    model = streams[0].model
-    if len(streams) == 1 and crop_fusion == "mean" and applies_to(model.head):
-        judgement = replace(judgement, redundancy=_redundancy(model, stores[0], instances, each[0], test_frames))
-    return judgement, judged, missing
+    check_views(crop_fusion, (own[0].spec.meaning for own in stores))
+    return _judged(streams, stores, kept, crop_fusion, test_frames), judged, missing
+
+
+def _ready(
+    streams: Sequence[Stream],
+    known: Sequence[list[SpecStore] | None],
+    store: FeatureStore,
+    crops: str | None,
+    instances: Sequence[Instance],
+    extract: Callable[[Model, Sequence[Instance]], None],
+) -> tuple[list[list[SpecStore]], list[Instance]]:
+    """Of each model the cached features, made where they are not `known`, and the instances that all of them hold."""
+    stores = []
+    for stream, own in zip(streams, known, strict=True):
+        if own is None:
+            extract(stream.model, instances)
+        stores.append(own or _stores(stream.model, store, crops))
+    return stores, [one for one in instances if all(JoinedStores(own).has(one.key) for own in stores)]
+
+
+def _merged(instances: Sequence[Instance]) -> tuple[list[Instance], list[list[str]]]:
+    """Each video or interval once, and its labels."""
+    found: dict[tuple[str, float | None, float | None], tuple[Instance, list[str]]] = {}
+    for one in instances:
+        found.setdefault((one.video, one.start_s, one.end_s), (one, []))[1].append(str(one.label))
+    return [one for one, _ in found.values()], [own for _, own in found.values()]
 
 
 def _whole(instances: Sequence[Instance]) -> list[Instance]:
@@ -139,9 +146,10 @@ def _extracts(model: Model, crops: str | None) -> bool:
 
 def _extract(
     model: Model,
+    instances: Sequence[Instance],
+    *,
     store: FeatureStore,
     root: Path | None,
-    instances: Sequence[Instance],
     workers: int,
     progress: Progress,
 ) -> None:
@@ -161,11 +169,24 @@ def _extract(
 
 
 def _judged(
-    streams: Sequence[Stream], each: Sequence[Sequence[Prediction]], names: Sequence[str], groups: Sequence[str]
+    streams: Sequence[Stream],
+    stores: Sequence[Sequence[SpecStore]],
+    labelled: Sequence[Instance],
+    crop_fusion: str,
+    test_frames: int | None,
 ) -> Evaluation:
-    """Figures of the models' predictions together, and of each; `each` holds those of one model after the other."""
+    """Figures of the models' predictions together, and of each."""
+    instances, names = _merged(labelled)
+    groups = group_names([one.group for one in instances], [one.video for one in instances])
+    each = [
+        predictions(stream.model, own, instances, crop_fusion, test_frames)
+        for stream, own in zip(streams, stores, strict=True)
+    ]
     if len(each) == 1:
-        return evaluate(each[0], names, groups=groups)
+        alone, model = evaluate(each[0], names, groups=groups), streams[0].model
+        if crop_fusion != "mean" or not applies_to(model.head):
+            return alone
+        return replace(alone, redundancy=_redundancy(model, stores[0], instances, names, each[0], test_frames))
     weights = [stream.weight for stream in streams]
     together = evaluate([fuse(parts, weights) for parts in zip(*each, strict=True)], names, groups=groups)
     models = [
@@ -179,6 +200,7 @@ def _redundancy(
     model: Model,
     stores: Sequence[SpecStore],
     instances: Sequence[Instance],
+    names: Sequence[list[str]],
     said: Sequence[Prediction],
     test_frames: int | None,
 ) -> Redundancy:
@@ -192,7 +214,7 @@ def _redundancy(
         model.head,
         map(maps_of, instances),
         np.stack([one.glimpse_scores for one in said]),
-        numbers([str(one.label) for one in instances], model.class_names),
+        truth_of(names, model.class_names),
         group_names([one.group for one in instances], [one.video for one in instances]),
     )
 
@@ -224,6 +246,8 @@ def _labelled(
     root: Path | None,
     labels: Path | None,
     columns: dict[str, str] | None,
+    *,
+    untimed: bool,
 ) -> tuple[LabelSet, str]:
     """Videos to judge, and what they are called."""
     if root is not None:
@@ -231,7 +255,7 @@ def _labelled(
         found = (
             LabelSet(from_folders(ids_to_keys))
             if labels is None
-            else from_file(labels, ids_to_keys, columns, alone=True)
+            else from_file(labels, ids_to_keys, columns, alone=True, untimed=untimed)
         )
         for line in found.doubts:
             logger.warning(line)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rratag.evaluate.metrics import average_precision
+from rratag.evaluate.metrics import checked
+from rratag.evaluate.precision import average_precision
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ConfusedPair:
-    """Videos of class `label` that got `predicted`: how many, and as a share of the class's videos in (0, 1]."""
+    """Videos of class `label` that got `predicted`: how many, and as a share of its row of `confusions`, in (0, 1]."""
 
     label: str
     predicted: str
@@ -91,7 +92,7 @@ class ClassFigures:
     num_videos, num_right : videos of the class, and those of them that got it
     num_predicted : videos of any class that got it
     accuracy : num_right / num_videos; None, as what follows, without videos
-    average_precision : see :func:`rratag.evaluate.metrics.average_precision`
+    average_precision : see :func:`rratag.evaluate.precision.average_precision`
     confidence : mean score of the class over its own videos
     top_confidences : the three classes of the highest mean score over its videos (Fig. 6, left), highest first
     most_confusing : the other class of the highest mean score (Fig. 6, right)
@@ -130,17 +131,40 @@ def mean_confidences(
     return np.divide(sums, count, out=np.full_like(sums, np.nan), where=count > 0)
 
 
+def confusions(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """`confusion_matrix` of first tags.
+
+    A video of several classes stands in the row of its first tag alone if that is one of them: it is taken for nothing
+    else. If not, it stands in the rows of all its classes.
+
+    Parameters
+    ----------
+    scores, truth : of shape (B, classes)
+    """
+    predicted = np.argmax(scores, axis=1)
+    rows = truth.copy()
+    right = np.flatnonzero(truth[np.arange(len(truth)), predicted])
+    rows[right] = False
+    rows[right, predicted[right]] = True
+    videos, labels = np.nonzero(rows)
+    return confusion_matrix(predicted[videos], labels, scores.shape[1])
+
+
 def class_figures(
-    scores: NDArray[np.floating], labels: NDArray[np.integer], class_names: Sequence[str]
+    scores: NDArray[np.floating], labels: NDArray[np.integer] | NDArray[np.bool_], class_names: Sequence[str]
 ) -> list[ClassFigures]:
-    """Figures of each class, in order; parameters as of `mean_confidences`."""
-    matrix = confusion_matrix(np.argmax(scores, axis=1), labels, len(class_names))
-    means = mean_confidences(scores, labels, len(class_names))
+    """Figures of each class, in order; parameters as of :func:`rratag.evaluate.metrics.ranks`."""
+    scores, truth = checked(scores, labels)
+    predicted = np.argmax(scores, axis=1)
+    owners, classes = np.nonzero(truth)
+    means = mean_confidences(scores[owners], classes, len(class_names))
+    once = np.ones((1, len(scores)), np.float32)
     found = []
     for number, name in enumerate(class_names):
-        videos, right, taken = (int(n) for n in (matrix[number].sum(), matrix[number, number], matrix[:, number].sum()))
+        own, taken = truth[:, number], predicted == number
+        videos, right = int(own.sum()), int((own & taken).sum())
         if not videos:
-            found.append(ClassFigures(name, 0, 0, taken))
+            found.append(ClassFigures(name, 0, 0, int(taken.sum())))
             continue
         order = [int(place) for place in np.argsort(-means[number], kind="stable")]
         said = [Confidence(class_names[place], float(means[number, place])) for place in order]
@@ -150,9 +174,9 @@ def class_figures(
                 name,
                 videos,
                 right,
-                taken,
+                int(taken.sum()),
                 right / videos,
-                average_precision(scores[:, number], labels == number),
+                float(average_precision(scores[:, number], own, once)[0]),
                 float(means[number, number]),
                 said[:3],
                 other,

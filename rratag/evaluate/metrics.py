@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rratag.evaluate.precision import weighted_average_precision
+from rratag.evaluate.precision import average_precision, weighted_mean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 CALIBRATION_BINS = 15
 
 
-def ranks(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Position of each video's true class in its ranking, 0 for the first.
+def ranks(scores: NDArray[np.floating], labels: NDArray[np.integer] | NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Position of each video's true class in its ranking, 0 for the first; of several the best position.
 
     Parameters
     ----------
     scores : of shape (B, classes), higher is likelier
-    labels : of shape (B,), in [0, classes)
+    labels : of shape (B,), in [0, classes); or of shape (B, classes), whether the video has the class, one at least
 
     Returns
     -------
@@ -34,58 +34,20 @@ def ranks(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[
     ValueError
         If shapes or labels do not fit, there is no video, or a score is not finite.
     """
-    scores, labels = _checked(scores, labels)
-    own = scores[np.arange(len(labels)), labels][:, None]
-    ahead = (scores > own) | ((scores == own) & (np.arange(scores.shape[1]) < labels[:, None]))
+    scores, truth = checked(scores, labels)
+    best = np.where(truth, scores, -np.inf).argmax(axis=1)[:, None]  # the lower number among equals
+    own = np.take_along_axis(scores, best, axis=1)
+    ahead = (scores > own) | ((scores == own) & (np.arange(scores.shape[1]) < best))
     return np.asarray(ahead.sum(axis=1), np.int64)
 
 
-def top_k_accuracy(scores: NDArray[np.floating], labels: NDArray[np.integer], k: int = 1) -> float:
-    """Share of videos whose true class is among the k first, in [0, 1]. Parameters as in `ranks`; k >= 1."""
-    if k < 1:
-        raise ValueError(f"k of at least 1 expected, got {k}")
-    return float((ranks(scores, labels) < k).mean())
+def figures(scores: NDArray[np.floating], labels: NDArray[np.integer] | NDArray[np.bool_]) -> dict[str, float]:
+    """`weighted_figures` where each video counts once."""
+    once = np.ones((1, len(scores)), np.float32)
+    return {name: float(value[0]) for name, value in weighted_figures(scores, labels, once).items()}
 
 
-def mean_per_class_accuracy(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """Top-1 accuracy of each class that has videos, then the plain mean over these classes, in [0, 1]."""
-    right = ranks(scores, labels) == 0
-    labels = np.asarray(labels)
-    return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
-
-
-def average_precision(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> float:
-    """Area under the precision-recall steps of one class, sum of (R_n - R_{n-1}) P_n over falling thresholds.
-
-    Parameters
-    ----------
-    scores : of shape (B,)
-    relevant : of shape (B,), at least one True
-
-    Returns
-    -------
-    In (0, 1]. Videos of equal score enter together, so their order does not matter.
-    """
-    relevant = np.asarray(relevant, bool)
-    if scores.shape != relevant.shape or relevant.ndim != 1 or not relevant.any():
-        raise ValueError(
-            f"scores and relevant of shape (B,), one of them True, expected; got {scores.shape}, {relevant.shape}"
-        )
-    order = np.argsort(-scores, kind="stable")
-    falling = scores[order]
-    last_of_equals = np.append(falling[1:] != falling[:-1], True)
-    found = relevant[order].cumsum()[last_of_equals]
-    precision = found / (np.flatnonzero(last_of_equals) + 1)
-    return float((np.diff(found, prepend=0) * precision).sum() / found[-1])
-
-
-def macro_mean_average_precision(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """Average precision of each class that has videos, then the plain mean over these classes, in (0, 1]."""
-    scores, labels = _checked(scores, labels)
-    return float(np.mean([average_precision(scores[:, label], labels == label) for label in np.unique(labels)]))
-
-
-def calibration_error(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> float | None:
+def calibration_error(scores: NDArray[np.floating], labels: NDArray[np.integer] | NDArray[np.bool_]) -> float | None:
     """Expected calibration error: how far the scores of the first tags are from how often they are right, in [0, 1].
 
         ECE = sum_b (n_b / B) |accuracy_b - mean score_b|
@@ -101,20 +63,27 @@ def calibration_error(scores: NDArray[np.floating], labels: NDArray[np.integer])
     -------
     None where scores are not shares, outside [0, 1].
     """
-    scores, labels = _checked(scores, labels)
+    scores, truth = checked(scores, labels)
     if scores.min() < 0 or scores.max() > 1:
         return None
     first = scores.max(axis=1)
     edges = np.arange(1, CALIBRATION_BINS) / CALIBRATION_BINS
     place = np.searchsorted(edges, first, side="left")
-    gaps = np.bincount(place, (ranks(scores, labels) == 0) - first, minlength=CALIBRATION_BINS)
-    return float(np.abs(gaps).sum() / len(labels))
+    gaps = np.bincount(place, (ranks(scores, truth) == 0) - first, minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / len(scores))
 
 
 def weighted_figures(
-    scores: NDArray[np.floating], labels: NDArray[np.integer], weights: NDArray[np.float32]
+    scores: NDArray[np.floating], labels: NDArray[np.integer] | NDArray[np.bool_], weights: NDArray[np.float32]
 ) -> dict[str, NDArray[np.float64]]:
-    """The other figures of this file where each video counts as often as its weight says.
+    """Top-k accuracy, mean per-class accuracy and mAP where each video counts as often as its weight says.
+
+    - ``top1``, ``top3``, ``top5``: share of videos that have one of their classes among the k first.
+    - ``mean_per_class_accuracy``: of each class the share of its videos that have it first; the mean over classes.
+    - ``mean_average_precision``: of each class the area under the precision-recall steps, sum of (R_n - R_{n-1}) P_n
+      over falling thresholds, where videos of equal score enter together; the mean over classes.
+
+    Both means are over the classes that have videos.
 
     Parameters
     ----------
@@ -123,39 +92,36 @@ def weighted_figures(
 
     Returns
     -------
-    By the names of `rratag.evaluate.report.ScoreMetrics`, of shape (R,) each.
+    By the names of `rratag.evaluate.report.ScoreMetrics`, of shape (R,) each, in [0, 1].
     """
-    scores, labels = _checked(scores, labels)
-    place = ranks(scores, labels)
-    total = weights.sum(axis=1, dtype=np.float64)
-    figures = {f"top{k}": weights.astype(np.float64) @ (place < k) / total for k in (1, 3, 5)}
-    seen = np.unique(labels)
-    of_class = (labels[:, None] == seen).astype(np.float32)
+    scores, truth = checked(scores, labels)
+    place = ranks(scores, truth)
+    figures = {f"top{k}": weighted_mean(place < k, weights) for k in (1, 3, 5)}
+    seen = np.flatnonzero(truth.any(axis=0))
+    of_class = truth[:, seen].astype(np.float32)
+    first = scores.argmax(axis=1)[:, None] == seen
     with np.errstate(invalid="ignore"):
         # NaN of a class without videos
-        right = (weights @ (of_class * (place == 0)[:, None])).astype(np.float64) / (weights @ of_class)
+        right = (weights @ (of_class * first)).astype(np.float64) / (weights @ of_class)
     figures["mean_per_class_accuracy"] = np.nanmean(right, axis=1)
-    videos = np.arange(len(labels))
-    areas = [
-        weighted_average_precision(
-            scores[:, label], labels == label, videos, np.flatnonzero(labels == label), weights, interpolate=False
-        )
-        for label in seen
-    ]
+    areas = [average_precision(scores[:, label], truth[:, label], weights) for label in seen]
     figures["mean_average_precision"] = np.nanmean(areas, axis=0)
     return figures
 
 
-def _checked(
-    scores: NDArray[np.floating], labels: NDArray[np.integer]
-) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
-    scores, numbers = np.asarray(scores), np.asarray(labels, np.int64)
-    if scores.ndim != 2 or numbers.shape != scores.shape[:1] or not len(numbers):
+def checked(
+    scores: NDArray[np.floating], labels: NDArray[np.integer] | NDArray[np.bool_]
+) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+    """Scores, and whether each video has each class: both of shape (B, classes). Parameters and errors of `ranks`."""
+    scores, labels = np.asarray(scores), np.asarray(labels)
+    if scores.ndim != 2 or not len(scores) or labels.shape not in (scores.shape[:1], scores.shape):
         raise ValueError(
-            f"scores (B, classes) and labels (B,) of at least one video expected; got {scores.shape}, {numbers.shape}"
+            "scores (B, classes) and labels (B,) or (B, classes) of at least one video expected;"
+            f" got {scores.shape}, {labels.shape}"
         )
-    if numbers.min() < 0 or numbers.max() >= scores.shape[1]:
-        raise ValueError(f"labels in [0, {scores.shape[1]}) expected, got {numbers.min()} to {numbers.max()}")
+    truth = labels if labels.ndim == 2 else labels[:, None] == np.arange(scores.shape[1])
+    if truth.dtype != bool or not truth.any(axis=1).all():
+        raise ValueError(f"of each video a label in [0, {scores.shape[1]}) expected")
     if not np.isfinite(scores).all():
         raise ValueError("scores that are not finite")
-    return scores, numbers
+    return scores, np.asarray(truth, bool)

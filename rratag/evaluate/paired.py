@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rratag.errors import LabelError
-from rratag.evaluate.bootstrap import group_names, interval, weights
+from rratag.evaluate.bootstrap import interval, weights
 from rratag.evaluate.metrics import weighted_figures
 from rratag.evaluate.official import METRICS, Draws, judged_by
 from rratag.evaluate.pool import judge
-from rratag.evaluate.report import numbers
-from rratag.evaluate.saved import Saved, table, whole
+from rratag.evaluate.precision import weighted_mean
+from rratag.evaluate.report import truth_of
+from rratag.evaluate.saved import Saved, gap, table
 from rratag.evaluate.truth import groups_of, labels_of
 
 if TYPE_CHECKING:
@@ -55,14 +56,34 @@ class Changed:
     second_right: bool | None
 
 
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Which videos a run has.
+
+    Attributes
+    ----------
+    without : labelled videos that it did not tag
+    alone : labelled videos that it tagged and the other run did not
+    outside : videos that it tagged and that have no label
+    """
+
+    without: int
+    alone: int
+    outside: int
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Two runs.
 
     Attributes
     ----------
+    metrics : the official figures, see :data:`rratag.evaluate.official.METRICS`; empty for the plain ones
     num_videos : labelled videos that both tagged
+    num_truth : labelled videos, tagged or not: what official figures are of
+    first_coverage, second_coverage : which videos a run has
     figures : of both, by name
+    top1_because : why there is no plain figure but top-1: what a file lacks; empty if there are all
     only_first_right, only_second_right : of `num_videos`, those where the first tag of one run alone is right
     p_value : of McNemar's exact test, see `mcnemar`
     num_common : videos that both tagged, labelled or not
@@ -71,8 +92,13 @@ class Comparison:
 
     first: str
     second: str
+    metrics: str
     num_videos: int
+    num_truth: int
+    first_coverage: Coverage
+    second_coverage: Coverage
     figures: dict[str, Difference]
+    top1_because: str
     num_draws: int
     only_first_right: int
     only_second_right: int
@@ -86,11 +112,13 @@ class Comparison:
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Chance that two equally good runs differ so unevenly: McNemar's exact test, two-sided, in (0, 1].
+    """Chance that two equally good runs differ so unevenly: McNemar's exact test, two-sided, in [0, 1].
 
     Of the n videos that one run alone gets right, each is the first's with probability 1/2, so that
 
-        p = min(1, 2 sum_{i <= m} C(n, i) / 2^n),  m the smaller of the two counts.
+        p = min(1, 2 sum_{i <= m} C(n, i) / 2^n),  m the smaller of the two counts,
+
+    which is 0 where it is smaller than any number that a computer has.
 
     It takes videos as independent; those of one group (cut from one recording) are not, which the bootstrap respects.
     """
@@ -120,52 +148,63 @@ def compare(
     LabelError
         If no labelled video was tagged by both; or as `official`.
     """
-    said = [first_tags(one) for one in (first, second)]
-    common = sorted(said[0].keys() & said[1].keys())
-    shared = [one for one in truth if one.video in said[0] and one.video in said[1]]
+    runs = (first, second)
+    said = [first_tags(run) for run in runs]
+    one, other, wanted = set(said[0]), set(said[1]), {instance.video for instance in truth}
+    shared = [instance for instance in truth if instance.video in one & other]
     labels = labels_of(shared)
     if not labels:
         raise LabelError(f"{first.name} and {second.name}: no labelled video that both tagged")
-    changed = [_changed(video, labels.get(video, []), *(one[video] for one in said)) for video in common]
-    right = [{video for video, own in labels.items() if one[video][0] in own} for one in said]
-    if metrics is None:
-        ways, groups, num_scores = _plain([first, second], shared, right)
+    changed = [_changed(video, labels.get(video, []), *(run[video] for run in said)) for video in sorted(one & other)]
+    right = [{video for video, own in labels.items() if run[video][0] in own} for run in said]
+    lacking = [f"{run.name}: {found}" for run in runs if (found := gap(run))] if metrics is None else []
+    if metrics is not None:
+        ways, num_scores = _official(runs, truth, metrics, keep_top)
+    elif lacking:
+        ways, num_scores = [_top1(labels, run) for run in right], len(labels)
     else:
-        ways = [partial(METRICS[metrics].figures, judged_by(one.pool, truth, keep_top)) for one in (first, second)]
-        groups, num_scores = groups_of(truth), max(len(one.pool.score) for one in (first, second))
-    drawn = weights(groups, num_scores)
+        ways, num_scores = _plain(runs, labels)
+    drawn = weights(groups_of(shared if metrics is None else truth), num_scores)
     alone = len(right[0] - right[1]), len(right[1] - right[0])
     return Comparison(
         first=first.name,
         second=second.name,
+        metrics=metrics or "",
         num_videos=len(labels),
+        num_truth=len(wanted),
+        first_coverage=Coverage(len(wanted - one), len(wanted & one - other), len(one - wanted)),
+        second_coverage=Coverage(len(wanted - other), len(wanted & other - one), len(other - wanted)),
         figures=_differences(ways, drawn),
+        top1_because="; ".join(lacking),
         num_draws=len(drawn),
         only_first_right=alone[0],
         only_second_right=alone[1],
         p_value=mcnemar(*alone),
-        num_common=len(common),
-        changed=[one for one in changed if one is not None],
+        num_common=len(one & other),
+        changed=[video for video in changed if video is not None],
     )
 
 
-def _plain(
-    each: Sequence[Saved], shared: Sequence[Instance], right: Sequence[set[str]]
-) -> tuple[list[Way], list[str], int]:
-    """The figures of `rratag evaluate` by the files' scores; top-1 alone where a file lacks some tags of a video."""
-    if all(map(whole, each)):
-        groups = group_names([one.group for one in shared], [one.video for one in shared])
-        tables = [table(one, [instance.video for instance in shared])[0] for one in each]
-        names = [numbers([str(instance.label) for instance in shared], one.pool.labels) for one in each]
-        ways: list[Way] = [partial(weighted_figures, *both) for both in zip(tables, names, strict=True)]
-        return ways, groups, max(scores.size for scores in tables)
-    videos = list(labels_of(shared))
-    found = [np.array([video in one for video in videos], np.float64) for one in right]
-    return [partial(_top1, one) for one in found], groups_of(shared), len(videos)
+def _official(
+    each: Sequence[Saved], truth: Sequence[Instance], metrics: str, keep_top: int | None
+) -> tuple[list[Way], int]:
+    """The figures of a set's script, and the number of scores that they are made of."""
+    ways: list[Way] = [partial(METRICS[metrics].figures, judged_by(one.pool, truth, keep_top)) for one in each]
+    return ways, max(len(one.pool.score) for one in each)
 
 
-def _top1(right: NDArray[np.float64], drawn: NDArray[np.float32]) -> Draws:
-    return {"top1": drawn @ right / drawn.sum(axis=1, dtype=np.float64)}
+def _plain(each: Sequence[Saved], labels: Mapping[str, list[str]]) -> tuple[list[Way], int]:
+    """The figures of `rratag evaluate` by the scores of files that hold all, and the number of these."""
+    tables = [table(one, list(labels))[0] for one in each]
+    truths = [truth_of(list(labels.values()), one.pool.labels, one.name) for one in each]
+    ways: list[Way] = [partial(weighted_figures, *both) for both in zip(tables, truths, strict=True)]
+    return ways, max(scores.size for scores in tables)
+
+
+def _top1(labels: Mapping[str, list[str]], right: set[str]) -> Way:
+    """Top-1 alone, by the videos that are right."""
+    found = np.array([video in right for video in labels], bool)
+    return lambda drawn: {"top1": weighted_mean(found, drawn)}
 
 
 def _differences(ways: Sequence[Way], drawn: NDArray[np.float32]) -> dict[str, Difference]:

@@ -41,10 +41,11 @@ class Judged:
     ----------
     video : of shape (P,); V for a video that the ground truth does not have
     label : of shape (P,), in [0, C)
-    threshold : of shape (P,), by which they enter a list, the highest first: equal for equal scores, but for a repeat
-        of the same video, label and score, which enters right after them
+    threshold : of shape (P,), by which they enter a list, the highest first: equal for equal scores, but for what
+        repeats a right prediction at its own score, which enters right after them
     right : of shape (P,), whether it is one of the pairs and the first (highest) prediction of it
     place : of shape (P,), position in the ranking of its video, 0 for the first
+    positive : of shape (P,), whether its score is above 0
     true_video, true_label : of shape (G,), in [0, V) and [0, C)
     labels : the C names
     """
@@ -54,6 +55,7 @@ class Judged:
     threshold: NDArray[np.int64]
     right: NDArray[np.bool_]
     place: NDArray[np.int64]
+    positive: NDArray[np.bool_]
     true_video: NDArray[np.int64]
     true_label: NDArray[np.int64]
     labels: Sequence[str]
@@ -66,7 +68,9 @@ class Judged:
     def kept(self, num: int) -> Judged:
         """The `num` first predictions of each video alone."""
         keep = self.place < num
-        parts = {name: getattr(self, name)[keep] for name in ("video", "label", "threshold", "right", "place")}
+        parts = {
+            name: getattr(self, name)[keep] for name in ("video", "label", "threshold", "right", "place", "positive")
+        }
         return replace(self, **parts)
 
 
@@ -94,11 +98,12 @@ def judge(pool: Pool, truth: Mapping[str, Iterable[str]]) -> Judged:
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order)) - np.repeat(begins, np.diff(begins, append=len(order)))
     pair = video * len(labels) + label
-    _, first = np.unique(pair[order], return_index=True)
+    _, first, inverse = np.unique(pair[order], return_index=True, return_inverse=True)
     right = np.zeros(len(order), bool)
     right[order[first]] = True
     right &= np.isin(pair, true_video * len(labels) + true_label)
     threshold = 2 * np.unique(pool.score, return_inverse=True)[1]
-    same = (pair[order][1:] == pair[order][:-1]) & (ranked[1:] == ranked[:-1])
-    threshold[order[1:]] -= same & (pool.score[order][1:] == pool.score[order][:-1])
-    return Judged(video, label, threshold, right, place, true_video, true_label, labels)
+    # a repeat of the right prediction at its own score: after it in every order, as no other repeat is
+    head = order[first][inverse]  # of each of `order`, the first prediction of its pair
+    threshold[order] -= right[head] & ~right[order] & (pool.score[order] == pool.score[head])
+    return Judged(video, label, threshold, right, place, pool.score > 0, true_video, true_label, labels)

@@ -1,4 +1,4 @@
-"""Average precision of one ranking, under as many weightings of its videos as wanted. Arrays in, numbers out."""
+"""Means, and average precision of one ranking, under as many weightings of videos as wanted. Arrays in, numbers out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _CELLS = 2**20  # of weights held at once: more leaves the processor's cache
+
+
+def weighted_mean(
+    values: NDArray[np.floating] | NDArray[np.bool_], weights: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Mean of one value a video, of shape (videos,), once for each row of weights (R, videos): of shape (R,)."""
+    return np.asarray(weights.astype(np.float64) @ values / weights.sum(axis=1, dtype=np.float64))
+
+
+def average_precision(
+    scores: NDArray[np.floating], relevant: NDArray[np.bool_], weights: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Of one class that each video has a single score of, without interpolation: as scikit-learn's.
+
+    Parameters
+    ----------
+    scores, relevant : of shape (videos,); one at least is relevant
+    weights : as of `weighted_average_precision`, which is what this is otherwise
+    """
+    videos = np.arange(len(scores))
+    return weighted_average_precision(scores, relevant, videos, np.flatnonzero(relevant), weights, interpolate=False)
 
 
 def weighted_average_precision(

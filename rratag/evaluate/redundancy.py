@@ -81,7 +81,7 @@ def measure(
     head: GlimpseHead,
     maps: Iterable[NDArray[np.float16]],
     glimpse_scores: NDArray[np.float64],
-    labels: NDArray[np.int64],
+    labels: NDArray[np.integer] | NDArray[np.bool_],
     groups: Sequence[str],
 ) -> Redundancy:
     """All measures of one head on labelled videos.
@@ -91,7 +91,7 @@ def measure(
     head : in evaluation mode, with several glimpses
     maps : of each video, (T, V, h, w, C)
     glimpse_scores : of shape (B, K, num_classes), mean over views
-    labels : of shape (B,)
+    labels : of shape (B,) or (B, num_classes); see :func:`rratag.evaluate.metrics.ranks`
     groups : of each video, see :func:`rratag.evaluate.bootstrap.group_names`
     """
     overlaps, reductions = _looked_at(head, maps)
@@ -113,7 +113,7 @@ def attention_overlap(attention: Tensor) -> Tensor:
 
 
 def first_right(
-    scores: NDArray[np.float64], weights: NDArray[np.float64], labels: NDArray[np.int64]
+    scores: NDArray[np.float64], weights: NDArray[np.float64], labels: NDArray[np.integer] | NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """Whether the ensemble of the first k glimpses is right: (K, B), 1 or 0.
 
@@ -121,7 +121,7 @@ def first_right(
     ----------
     scores : of shape (B, K, num_classes)
     weights : of shape (K,), importance of each glimpse; in an ensemble of fewer their proportions stay
-    labels : of shape (B,)
+    labels : as of `measure`
     """
     summed = np.cumsum(scores * weights[:, None], axis=1)
     ensembles = summed / np.cumsum(weights)[:, None]

@@ -10,15 +10,8 @@ import numpy as np
 
 from rratag.errors import LabelError
 from rratag.evaluate.bootstrap import Interval, interval, weights
-from rratag.evaluate.confusion import ClassFigures, ConfusedPair, class_figures, confused_pairs, confusion_matrix
-from rratag.evaluate.metrics import (
-    calibration_error,
-    macro_mean_average_precision,
-    mean_per_class_accuracy,
-    ranks,
-    top_k_accuracy,
-    weighted_figures,
-)
+from rratag.evaluate.confusion import ClassFigures, ConfusedPair, class_figures, confused_pairs, confusions
+from rratag.evaluate.metrics import calibration_error, checked, figures, ranks, weighted_figures
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,13 +49,16 @@ class ModelMetrics:
 class Evaluation:
     """How well a model tags labelled videos.
 
-    ``ensemble`` are the figures of Eq. 6, ``concatenation`` of Eq. 4; ``glimpse_accuracy`` is the top-1 accuracy of
-    each of the K glimpses by itself; ``confused_pairs`` (by ensemble scores) come most frequent first. ``num_classes``
-    counts the model's classes, ``num_classes_seen`` those that the labels hold. ``concatenation`` is None where only
-    the ensemble scores are known. ``models`` has one entry for each of several fused models. ``redundancy`` is None
-    where attention and maps are not known, or there is one glimpse alone. ``intervals`` holds the 95 % interval of
+    ``ensemble`` are the figures of Eq. 6, ``concatenation`` of Eq. 4. Where only one kind of score is known, its
+    figures are in ``ensemble``, ``concatenation`` is None, and ``score`` says which kind it is: ``ensemble``,
+    ``concat``, or empty for a file that does not say. ``glimpse_accuracy`` is the top-1 accuracy of each of the K
+    glimpses by itself; ``confused_pairs`` (as all that follows, by the scores of ``ensemble``) come most frequent
+    first. ``num_classes`` counts the model's classes, ``num_classes_seen`` those that the labels hold. ``models`` has
+    one entry for each of several fused models. ``redundancy`` is None where attention and maps are not known, or there
+    is one glimpse alone. ``intervals`` holds the 95 % interval of
     ``ensemble``'s figures by name, from `num_draws` resamples of the groups of videos
-    (:func:`rratag.evaluate.bootstrap.weights`); empty without groups. ``per_class`` has every class, in order.
+    (:func:`rratag.evaluate.bootstrap.weights`); empty without groups. ``num_several`` counts the videos that have more
+    than one label. ``per_class`` has every class, in order.
     ``confusion`` (row = true class, column = first tag) is no part of JSON.
     """
 
@@ -77,6 +73,8 @@ class Evaluation:
     redundancy: Redundancy | None = None
     intervals: dict[str, Interval] = field(default_factory=dict)
     num_draws: int = 0
+    num_several: int = 0
+    score: str = "ensemble"
     per_class: list[ClassFigures] = field(default_factory=list)
     confusion: NDArray[np.int64] | None = field(default=None, compare=False, repr=False)
 
@@ -87,14 +85,17 @@ class Evaluation:
 
 
 def evaluate(
-    predictions: Sequence[Scored], labels: Sequence[str], top_pairs: int = 10, groups: Sequence[str] | None = None
+    predictions: Sequence[Scored],
+    labels: Sequence[str] | Sequence[Sequence[str]],
+    top_pairs: int = 10,
+    groups: Sequence[str] | None = None,
 ) -> Evaluation:
     """Judge predictions by true labels.
 
     Parameters
     ----------
     predictions : of one model, or of the same models fused
-    labels : the true class name of each, in the same order
+    labels : the true class name of each, or a list of them, in the same order
     top_pairs : confused pairs to keep
     groups : of each video, for intervals; see :func:`rratag.evaluate.bootstrap.group_names`
 
@@ -114,7 +115,7 @@ def evaluate(
         np.stack([prediction.scores for prediction in predictions]),
         np.stack([prediction.concatenation_scores for prediction in predictions]),
         np.stack([prediction.glimpse_scores for prediction in predictions]),
-        numbers(labels, class_names),
+        truth_of(labels, class_names),
         class_names,
         top_pairs,
         groups,
@@ -125,7 +126,7 @@ def evaluate_scores(
     ensemble: NDArray[np.floating],
     concatenation: NDArray[np.floating] | None,
     glimpses: NDArray[np.floating],
-    labels: NDArray[np.integer],
+    labels: NDArray[np.integer] | NDArray[np.bool_],
     class_names: Sequence[str],
     top_pairs: int = 10,
     groups: Sequence[str] | None = None,
@@ -136,38 +137,44 @@ def evaluate_scores(
     ----------
     ensemble, concatenation : of shape (B, classes); None if unknown
     glimpses : of shape (B, K, classes)
-    labels : of shape (B,), in [0, classes)
+    labels : of shape (B,) or (B, classes); see :func:`rratag.evaluate.metrics.ranks`
     groups : of each video, for intervals
     """
-    predicted = np.argmax(ensemble, axis=1)
-    matrix = confusion_matrix(predicted, labels, len(class_names))
+    _, truth = checked(ensemble, labels)
+    matrix = confusions(ensemble, truth)
     return Evaluation(
-        num_videos=len(labels),
+        num_videos=len(truth),
         num_classes=len(class_names),
-        num_classes_seen=len(np.unique(labels)),
-        ensemble=_metrics(ensemble, labels),
-        concatenation=None if concatenation is None else _metrics(concatenation, labels),
-        glimpse_accuracy=[top_k_accuracy(glimpses[:, k], labels) for k in range(glimpses.shape[1])],
+        num_classes_seen=int(truth.any(axis=0).sum()),
+        num_several=int((truth.sum(axis=1) > 1).sum()),
+        ensemble=score_metrics(ensemble, truth),
+        concatenation=None if concatenation is None else score_metrics(concatenation, truth),
+        glimpse_accuracy=[float((ranks(glimpses[:, k], truth) == 0).mean()) for k in range(glimpses.shape[1])],
         confused_pairs=confused_pairs(matrix, class_names, top_pairs),
-        per_class=class_figures(ensemble, labels, class_names),
+        per_class=class_figures(ensemble, truth, class_names),
         confusion=matrix,
-        **_intervals(ensemble, labels, groups),
+        **_intervals(ensemble, truth, groups),
     )
 
 
-def _intervals(
-    scores: NDArray[np.floating], labels: NDArray[np.integer], groups: Sequence[str] | None
-) -> dict[str, Any]:
+def _intervals(scores: NDArray[np.floating], truth: NDArray[np.bool_], groups: Sequence[str] | None) -> dict[str, Any]:
     """The fields of an `Evaluation` that say how far its figures may be chance."""
     drawn = None if groups is None else weights(groups, scores.size)
     if drawn is None or not len(drawn):
         return {}
-    found = {name: interval(values) for name, values in weighted_figures(scores, labels, drawn).items()}
+    found = {name: interval(values) for name, values in weighted_figures(scores, truth, drawn).items()}
     return {"intervals": {name: both for name, both in found.items() if both}, "num_draws": len(drawn)}
 
 
-def numbers(labels: Sequence[str], class_names: Sequence[str]) -> NDArray[np.int64]:
-    """Class numbers of `labels`.
+def truth_of(
+    labels: Sequence[str] | Sequence[Sequence[str]], class_names: Sequence[str], whose: str = "the model"
+) -> NDArray[np.bool_]:
+    """Whether each video has each class: of shape (B, classes).
+
+    Parameters
+    ----------
+    labels : of each video its label, or a list of its labels, at least one
+    whose : what has these classes, for the message
 
     Raises
     ------
@@ -175,23 +182,17 @@ def numbers(labels: Sequence[str], class_names: Sequence[str]) -> NDArray[np.int
         If a label is not among `class_names`.
     """
     number = {name: position for position, name in enumerate(class_names)}
-    unknown = sorted(set(labels) - number.keys())
+    each = [[own] if isinstance(own, str) else own for own in labels]
+    unknown = sorted({name for own in each for name in own} - number.keys())
     if unknown:
         shown = ", ".join(class_names[:8]) + (", ..." if len(class_names) > 8 else "")
-        raise LabelError(
-            f"label {unknown[0]!r} is not a tag of the model ({shown}); leave out its videos or train anew"
-        )
-    return np.array([number[label] for label in labels], np.int64)
+        raise LabelError(f"label {unknown[0]!r} is not a tag of {whose} ({shown}); leave out its videos or train anew")
+    truth = np.zeros((len(each), len(class_names)), bool)
+    for video, own in enumerate(each):
+        truth[video, [number[name] for name in own]] = True
+    return truth
 
 
-def _metrics(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> ScoreMetrics:
-    place = ranks(scores, labels)
-    top1, top3, top5 = (float((place < k).mean()) for k in (1, 3, 5))
-    return ScoreMetrics(
-        top1,
-        top3,
-        top5,
-        mean_per_class_accuracy(scores, labels),
-        macro_mean_average_precision(scores, labels),
-        calibration_error(scores, labels),
-    )
+def score_metrics(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> ScoreMetrics:
+    """Figures of one kind of score; parameters as of :func:`rratag.evaluate.metrics.ranks`."""
+    return ScoreMetrics(**figures(scores, truth), calibration_error=calibration_error(scores, truth))

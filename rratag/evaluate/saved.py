@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rratag.errors import LabelError, UsageError
-from rratag.evaluate.bootstrap import group_names
 from rratag.evaluate.pool import Pool
-from rratag.evaluate.report import Evaluation, ModelMetrics, evaluate_scores, numbers
-from rratag.evaluate.truth import read_truth
+from rratag.evaluate.report import Evaluation, ModelMetrics, evaluate_scores, score_metrics, truth_of
+from rratag.evaluate.truth import groups_of, labels_of
 from rratag.tag import submission
-from rratag.tag.writers import FORMAT, read_tags, read_text
+from rratag.tag.weighted import shares
+from rratag.tag.writers import FORMAT, STDOUT, read_run, read_text
+from rratag.untrusted import shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rratag.records import Instance
+
+logger = logging.getLogger(__name__)
 
 _WHOLE = 1e-3  # how far the scores of all tags may be from 1 after rounding to six digits
 _ROUNDED = 5e-6  # how far a weighted mean of scores of six digits may be from one that was rounded after it
@@ -37,6 +41,9 @@ class Saved:
     pool : every prediction; ``labels`` sorted
     glimpses : of shape (P, K), what each glimpse gives; K is 0 where that is not known
     is_submission : whether ids are those of ActivityNet's form
+    untagged : videos that the file names without a prediction, or that not all files of a fusion have
+    score : what its scores are, ``ensemble`` (Eq. 6) or ``concat`` (Eq. 4); empty where it does not say
+    is_mixed : whether Eq. 6 is not the plain mean of these glimpses: of several models, or of weighted ones
     """
 
     name: str
@@ -44,6 +51,14 @@ class Saved:
     pool: Pool
     glimpses: NDArray[np.float64]
     is_submission: bool = False
+    untagged: tuple[str, ...] = ()
+    score: str = ""
+    is_mixed: bool = False
+
+    @property
+    def videos(self) -> list[str]:
+        """All that the file names, tagged or not."""
+        return [*self.pool.videos, *self.untagged]
 
     def called(self, name: str) -> str:
         """The id that these predictions have for a video of this path."""
@@ -58,6 +73,12 @@ def read_saved(path: Path, weight: float = 1.0) -> Saved:
     UsageError
         If it cannot be read or is neither.
     """
+    if str(path) == STDOUT:
+        raise UsageError("-: standard input is not read; give a file: predict --out tags.json, evaluate tags.json")
+    if path.is_dir():
+        raise UsageError(
+            f"{path}: is a folder; give a file that predict wrote, or --root {path} to judge the model on it"
+        )
     if path.suffix.lower() == ".json":
         text = read_text(path)
         if submission.is_submission(path) or ('"results"' in text and f'"{FORMAT}"' not in text):
@@ -67,14 +88,27 @@ def read_saved(path: Path, weight: float = 1.0) -> Saved:
                 raise UsageError(f"{path}: not in ActivityNet's form ({str(error)[:300]})") from error
             pool = _pool(found.videos, found.video, found.labels, found.scores)
             return Saved(str(path), weight, pool, np.zeros((len(pool.score), 0)), is_submission=True)
-    rows = [row for row in read_tags(path) if row.rank is not None]
+    head, found_rows = read_run(path)
+    rows = [row for row in found_rows if row.rank is not None]
     place = {video: number for number, video in enumerate(dict.fromkeys(row.video for row in rows))}
     pool = _pool(
         list(place), [place[row.video] for row in rows], [row.label for row in rows], [row.score or 0 for row in rows]
     )
     num_glimpses = len(rows[0].glimpses) if rows else 0
     glimpses = np.array([row.glimpses for row in rows], np.float64).reshape(len(rows), num_glimpses)
-    return Saved(str(path), weight, pool, glimpses)
+    untagged = {row.video: None for row in found_rows if row.status != "skipped" and row.video not in place}
+    mixed = "models" in head or _has_weights(head)
+    return Saved(
+        str(path), weight, pool, glimpses, untagged=tuple(untagged), score=head.get("score") or "", is_mixed=mixed
+    )
+
+
+def _has_weights(head: Mapping[str, Any]) -> bool:
+    """Whether the head of a file says that the model gives its glimpses weights."""
+    try:
+        return bool(head["model"]["head"]["glimpse_weights"] != "equal")
+    except (KeyError, TypeError):
+        return False
 
 
 def _pool(videos: Sequence[str], video: Sequence[int], labels: Sequence[str], scores: Sequence[float]) -> Pool:
@@ -129,8 +163,9 @@ def fuse_saved(each: Sequence[Saved]) -> Saved:
     first = _of(tables[0], common)
     if not len(first.pool.score):
         raise LabelError(f"{' and '.join(one.name for one in each)}: no tagged video in common; fuse files of one set")
-    scores, glimpses, total = first.pool.score * first.weight, [first.glimpses], sum(one.weight for one in each)
-    for other in tables[1:]:
+    proportions = shares([one.weight for one in each])
+    scores, glimpses, total = first.pool.score * proportions[0], [first.glimpses], sum(proportions)
+    for other, share in zip(tables[1:], proportions[1:], strict=True):
         own = _of(other, common)
         if not (
             own.pool.labels == first.pool.labels
@@ -141,7 +176,7 @@ def fuse_saved(each: Sequence[Saved]) -> Saved:
                 f"{first.name} and {own.name} do not score the same labels of each video; write both with all tags,"
                 " predict --top 1000, of models of the same tags"
             )
-        scores = scores + own.pool.score * own.weight
+        scores = scores + own.pool.score * share
         glimpses.append(own.glimpses)
     return Saved(
         " and ".join(one.name for one in each),
@@ -149,16 +184,31 @@ def fuse_saved(each: Sequence[Saved]) -> Saved:
         replace(first.pool, score=scores / total),
         np.concatenate(glimpses, axis=1),
         each[0].is_submission,
+        tuple(sorted({name for one in each for name in (*one.pool.videos, *one.untagged)} - set(common))),
+        _common_kind(each),
+        is_mixed=True,
     )
+
+
+def _common_kind(each: Sequence[Saved]) -> str:
+    """What the scores of all files are; empty if that is not the same or not known."""
+    kinds = [kind(one) for one in each]
+    if {"ensemble", "concat"} <= set(kinds):
+        logger.warning(
+            "%s holds ensemble scores and %s concatenation scores: their mean is neither; predict all with one --score",
+            *(each[kinds.index(known)].name for known in ("ensemble", "concat")),
+        )
+    return kinds[0] if len(set(kinds)) == 1 else ""
 
 
 def _renamed(one: Saved) -> Saved:
     """With the ids of ActivityNet's form."""
     if one.is_submission:
         return one
-    submission.check_ids(one.pool.videos)
+    submission.check_ids([*one.pool.videos, *one.untagged])
     videos = [submission.video_id(name) for name in one.pool.videos]
-    return replace(one, pool=replace(one.pool, videos=videos), is_submission=True)
+    untagged = tuple(map(submission.video_id, one.untagged))
+    return replace(one, pool=replace(one.pool, videos=videos), is_submission=True, untagged=untagged)
 
 
 def _sorted(one: Saved) -> Saved:
@@ -194,65 +244,69 @@ def _of(one: Saved, videos: Sequence[str]) -> Saved:
     return replace(one, pool=pool, glimpses=one.glimpses[keep])
 
 
-def evaluate_tags(
-    files: Path | Sequence[tuple[Path, float]],
-    labels: Path | None = None,
-    columns: dict[str, str] | None = None,
-    part: str | None = None,
-) -> Evaluation:
+def evaluate_saved(together: Saved, each: Sequence[Saved], truth: Sequence[Instance]) -> Evaluation:
     """Figures of a file of predictions, or of several fused with weights.
 
     Parameters
     ----------
-    labels, columns, part : see :func:`rratag.evaluate.truth.read_truth`
+    together, each : as `read_all` gives them
+    truth : as :func:`rratag.evaluate.truth.read_truth` gives it
 
     Raises
     ------
     LabelError
-        If no tagged video is labelled, a file does not hold every tag's score (figures need the whole ranking), or
-        files do not fit each other.
+        If no tagged video is labelled, or a file does not hold every tag's score: figures need the whole ranking.
     """
-    together, each = read_all([(files, 1.0)] if isinstance(files, Path) else files)
-    return evaluate_saved(together, each, read_truth(together.pool.videos, labels, columns, part, together.called))
-
-
-def evaluate_saved(together: Saved, each: Sequence[Saved], truth: Sequence[Instance]) -> Evaluation:
-    """Figures of predictions; parameters as `read_all` and `read_truth` give them, errors as of `evaluate_tags`."""
     known = set(together.pool.videos)
     instances = [one for one in truth if one.video in known]
     if not instances:
-        raise LabelError(f"{together.name}: no tagged video has a label; give --labels FILE, or tag one folder per tag")
+        others = f"; labels are of {shown(truth[0].video)}: name videos as this file does" if truth else ""
+        raise LabelError(f"{together.name}: no tagged video has a label{others}")
     for one in each or [together]:
         check_whole(one)
-    groups = group_names([one.group for one in instances], [one.video for one in instances])
-    found = _judged(together, instances, groups, fused=bool(each))
-    return replace(
-        found,
-        models=[ModelMetrics(one.name, one.weight, _judged(one, instances, None, fused=True).ensemble) for one in each],
-    )
+    labels = labels_of(instances)
+    scores, glimpses = table(together, list(labels))
+    right = truth_of(list(labels.values()), together.pool.labels, together.name)
+    concatenation = None
+    said = kind(together)
+    if said == "concat" and not together.is_mixed and glimpses.shape[1]:
+        said, concatenation, scores = "ensemble", scores, glimpses.mean(axis=1)
+    found = evaluate_scores(scores, concatenation, glimpses, right, together.pool.labels, groups=groups_of(instances))
+    models = [ModelMetrics(one.name, one.weight, score_metrics(table(one, list(labels))[0], right)) for one in each]
+    return replace(found, score=said, models=models)
 
 
-def whole(one: Saved) -> bool:
-    """Whether a file holds the score of every tag for each of its videos, once."""
+def gap(one: Saved) -> str:
+    """What keeps a file from holding the score of every tag of each of its videos, once; empty if nothing does."""
     pool = one.pool
-    wanted = len(pool.videos) * len(pool.labels)
-    if len(pool.score) != wanted or len(np.unique(pool.video * len(pool.labels) + pool.label)) != wanted:
-        return False
+    count = max(len(pool.labels), 1)
+    pairs, times = np.unique(pool.video * count + pool.label, return_counts=True)
+    if len(again := pairs[times > 1]):
+        return f"video {shown(pool.videos[again[0] // count])} has tag {shown(pool.labels[again[0] % count])} twice"
+    lacking = np.flatnonzero(np.bincount(pairs // count, minlength=len(pool.videos)) < len(pool.labels))
+    if len(lacking):
+        own = pool.label[pool.video == lacking[0]]
+        tag = pool.labels[np.setdiff1d(np.arange(count), own)[0]]
+        return f"video {shown(pool.videos[lacking[0]])} has no score of tag {shown(tag)}"
+    sums = np.bincount(pool.video, pool.score, minlength=len(pool.videos))
     # a tag that no video has is noticed by the sum; scores in ActivityNet's form need not be shares of 1
-    return one.is_submission or bool(np.abs(np.bincount(pool.video, pool.score) - 1).max(initial=0) <= _WHOLE)
+    wrong = np.flatnonzero(np.abs(sums - 1) > _WHOLE)
+    if len(wrong) and not one.is_submission:
+        return f"scores of video {shown(pool.videos[wrong[0]])} sum to {sums[wrong[0]]:.4g}, not 1"
+    return ""
 
 
 def check_whole(one: Saved) -> None:
-    """Refuse a file that holds the highest tags of each video only.
+    """Refuse a file without the score of every tag, such as one of the highest tags of each video only.
 
     Raises
     ------
     LabelError
-        If it does.
+        Naming the first video that shows it.
     """
-    if not whole(one):
+    if found := gap(one):
         raise LabelError(
-            f"{one.name}: holds only the highest tags of each video; run predict with --top"
+            f"{one.name}: {found}, and the figures need every tag's; run predict with --top"
             f" {max(len(one.pool.labels), 1000)}, judge by official scores (--metrics activitynet, kinetics or"
             " youtube8m), or evaluate without a file, from model and cache"
         )
@@ -270,26 +324,16 @@ def table(one: Saved, videos: Sequence[str]) -> tuple[NDArray[np.float64], NDArr
     return scores[places], glimpses[places].transpose(0, 2, 1)
 
 
-def _judged(one: Saved, instances: Sequence[Instance], groups: Sequence[str] | None, *, fused: bool) -> Evaluation:
-    """Figures of predictions on labelled videos; with `fused` by the file's score, whatever its glimpses say."""
-    scores, glimpses = table(one, [instance.video for instance in instances])
-    ensemble, concatenation = (scores, None) if fused else _kinds(scores, glimpses)
-    truth = numbers([str(instance.label) for instance in instances], one.pool.labels)
-    return evaluate_scores(ensemble, concatenation, glimpses, truth, one.pool.labels, groups=groups)
-
-
-def _kinds(
-    scores: NDArray[np.float64], glimpses: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    """Ensemble scores and, where a file holds them, concatenation scores."""
-    if not glimpses.shape[1]:
-        return scores, None
-    ensemble = glimpses.mean(axis=1)  # Eq. 6; what `score` holds unless the file was made with --score concat
-    if np.abs(scores - ensemble).max() < _WHOLE:
-        return ensemble, None
-    if _is_weighted_mean(scores, glimpses):
-        return scores, None
-    return ensemble, scores
+def kind(one: Saved) -> str:
+    """What its scores are, as in `Saved`: as the file says, or by its glimpses where these leave no doubt."""
+    if one.score or one.is_mixed or not one.glimpses.shape[1] or gap(one):
+        return one.score
+    scores, glimpses = table(one, one.pool.videos)
+    if np.abs(scores - glimpses.mean(axis=1)).max(initial=0) < _ROUNDED:
+        return "ensemble"
+    if len(scores) * (scores.shape[1] - 1) < 2 * glimpses.shape[1]:
+        return ""  # so few equations have a solution whatever the scores are
+    return "ensemble" if _is_weighted_mean(scores, glimpses) else "concat"
 
 
 def _is_weighted_mean(scores: NDArray[np.float64], glimpses: NDArray[np.float64]) -> bool:
@@ -302,11 +346,8 @@ def _is_weighted_mean(scores: NDArray[np.float64], glimpses: NDArray[np.float64]
 
     Notes
     -----
-    Least squares over all scores. Fewer free equations than twice the glimpses prove nothing.
+    Least squares over all scores.
     """
-    videos, num_glimpses, num_classes = glimpses.shape
-    if videos * (num_classes - 1) < 2 * num_glimpses:
-        return False
-    known = glimpses.transpose(0, 2, 1).reshape(-1, num_glimpses)
+    known = glimpses.transpose(0, 2, 1).reshape(-1, glimpses.shape[1])
     weights = np.linalg.lstsq(known, scores.ravel(), rcond=None)[0]
     return bool(np.abs(known @ weights - scores.ravel()).max() < _ROUNDED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,10 @@ from rratag.data.readers.annotation import SPLITS
 from rratag.errors import LabelError, UsageError
 from rratag.evaluate.bootstrap import group_names
 from rratag.records import Instance
+from rratag.tag import submission
 from rratag.untrusted import shown
+
+logger = logging.getLogger(__name__)
 
 
 def read_truth(
@@ -23,6 +27,8 @@ def read_truth(
 ) -> list[Instance]:
     """Distinct (video, label) pairs, sorted; a video may have several labels, and need not be among `videos`.
 
+    What the file leaves in doubt is logged.
+
     Parameters
     ----------
     videos : ids with predictions; a name in the label file means one of them where it can
@@ -33,7 +39,7 @@ def read_truth(
     Raises
     ------
     LabelError
-        If no video is labelled, or none of `part`; or as `from_file`.
+        If no video is labelled, or none of `part`, or files in two folders have one id; or as `from_file`.
     UsageError
         If `part` is unknown, or there is no file to divide by.
     """
@@ -42,17 +48,30 @@ def read_truth(
     if labels is None:
         found = from_folders(ids)
     else:
-        found = from_file(labels, ids, columns, alone=True, keep_missing=True).instances
+        read = from_file(labels, ids, columns, alone=True, keep_missing=True, untimed=True)
+        for line in read.doubts:
+            logger.warning(line)
+        found = read.instances
     labelled = [one for one in found if one.label is not None]
     if not labelled:
+        if labels is not None:
+            raise LabelError(f"{labels}: labels no video; give a file with a label in its rows")
         raise LabelError("no tagged video has a label; give --labels FILE, or tag one folder per tag")
     own = [one for one in labelled if wanted in ("all", one.split)]
     if not own:
         there = ", ".join(sorted({one.split or "(none)" for one in labelled}))
         raise LabelError(f"{labels}: no video of split {shown(wanted)}; there are {there}: name one with --on")
     pairs: dict[tuple[str, str], Instance] = {}
+    names: dict[str, str] = {}
     for one in own:
         name = one.video if one.video in ids else called(one.video)
+        other = names.setdefault(name, one.video)
+        # clips of one video are parts of it, as segments are; files of one name in two folders are two videos
+        if other != one.video and submission.stem(other) == submission.stem(one.video):
+            raise LabelError(
+                f"{labels}: {shown(other)} and {shown(one.video)} are both video {shown(name)} in ActivityNet's form;"
+                " leave one out"
+            )
         pairs.setdefault((name, str(one.label)), replace(one, video=name, start_s=None, end_s=None))
     return [pairs[pair] for pair in sorted(pairs)]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rratag.evaluate.precision import weighted_average_precision
+from rratag.evaluate.precision import weighted_average_precision, weighted_mean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,17 +25,20 @@ GAP_TOP = 20
 
 def hit_at_1(judged: Judged) -> NDArray[np.float64]:
     """Whether the highest prediction of each video is one of its labels: of shape (V,), 1 or 0."""
-    return _found(judged, np.ones(len(judged.labels_per_video), np.int64))
+    return _found(judged, np.ones(len(judged.labels_per_video), np.int64), np.ones(len(judged.right), bool))
 
 
 def precisions_at_equal_recall(judged: Judged) -> NDArray[np.float64]:
-    """PERR of each video: of its n labels the share among its n highest predictions; of shape (V,), in [0, 1]."""
-    return _found(judged, judged.labels_per_video) / judged.labels_per_video
+    """PERR of each video: of its n labels the share among its n highest predictions; of shape (V,), in [0, 1].
+
+    As in the set's code a prediction counts only if its score is above 0.
+    """
+    return _found(judged, judged.labels_per_video, judged.positive) / judged.labels_per_video
 
 
-def _found(judged: Judged, taken: NDArray[np.int64]) -> NDArray[np.float64]:
+def _found(judged: Judged, taken: NDArray[np.int64], counts: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Labels of each video among as many of its highest predictions as `taken`, of shape (V,), says."""
-    hits = judged.right & (judged.place < np.append(taken, 0)[judged.video])
+    hits = judged.right & counts & (judged.place < np.append(taken, 0)[judged.video])
     return np.bincount(judged.video[hits], minlength=len(taken)).astype(np.float64)
 
 
@@ -57,9 +60,8 @@ def global_average_precision(judged: Judged, weights: NDArray[np.float32]) -> ND
 
 def youtube8m(judged: Judged, weights: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
     """All three; each of shape (R,). Parameters as of `global_average_precision`."""
-    shares = weights.astype(np.float64) / weights.sum(axis=1, dtype=np.float64, keepdims=True)
     return {
-        "Hit@1": shares @ hit_at_1(judged),
-        "PERR": shares @ precisions_at_equal_recall(judged),
+        "Hit@1": weighted_mean(hit_at_1(judged), weights),
+        "PERR": weighted_mean(precisions_at_equal_recall(judged), weights),
         "GAP": global_average_precision(judged, weights),
     }

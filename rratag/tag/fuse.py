@@ -23,7 +23,7 @@ from rratag.features.store import FeatureStore
 from rratag.records import Receipt
 from rratag.tag.predict import Prediction, Scored
 from rratag.tag.run import Override, Tagging
-from rratag.tag.weighted import parse_weighted
+from rratag.tag.weighted import parse_weighted, shares
 from rratag.untrusted import shown
 from rratag.video.discover import Discovery
 
@@ -116,12 +116,13 @@ def fuse(parts: Sequence[Prediction], weights: Sequence[float], receipt: Receipt
     """
     if len(parts) != len(weights) or any(list(part.class_names) != list(parts[0].class_names) for part in parts):
         raise ValueError(f"{len(parts)} predictions of equal class names expected with {len(weights)} weights")
+    proportions = shares(weights)
     return Fused(
         receipt=receipt or parts[0].receipt,
         class_names=parts[0].class_names,
         glimpse_scores=np.concatenate([part.glimpse_scores for part in parts]),
-        scores=np.average([part.scores for part in parts], axis=0, weights=weights),
-        concatenation_scores=np.average([part.concatenation_scores for part in parts], axis=0, weights=weights),
+        scores=np.average([part.scores for part in parts], axis=0, weights=proportions),
+        concatenation_scores=np.average([part.concatenation_scores for part in parts], axis=0, weights=proportions),
         parts=tuple(parts),
     )
 

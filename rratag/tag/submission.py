@@ -56,10 +56,14 @@ def video_id(name: str) -> str:
     Of ``v_`` and a YouTube id (ActivityNet's files), and of one with ``_start_end`` in six digits each (those of
     Kinetics), the YouTube id.
     """
-    stem = posixpath.basename(name)
-    stem = posixpath.splitext(stem)[0]
-    found = _ACTIVITYNET.fullmatch(stem) or _KINETICS.fullmatch(stem)
-    return found.group(1) if found else stem
+    own = stem(name)
+    found = _ACTIVITYNET.fullmatch(own) or _KINETICS.fullmatch(own)
+    return found.group(1) if found else own
+
+
+def stem(name: str) -> str:
+    """The file's name without folder and suffix."""
+    return posixpath.splitext(posixpath.basename(name))[0]
 
 
 def check_ids(names: Iterable[str]) -> None:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from rratag.errors import UsageError
 from rratag.untrusted import shown
+
+
+def shares(weights: Sequence[float]) -> list[float]:
+    """Weights in the same proportions whose sum is no more than their number: those of a mean may be huge."""
+    _, exponent = math.frexp(max(weights))
+    return [math.ldexp(weight, -exponent) for weight in weights]  # a power of two changes no digit
 
 
 def parse_weighted(text: str, option: str, kind: str) -> tuple[Path, float]:

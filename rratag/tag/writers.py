@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rratag.tag.fuse import Fused
     from rratag.tag.predict import Prediction
 
-__all__ = ["WRITERS", "About", "TagRow", "Writer", "read_tags", "write_report", "write_tags", "writer_for"]
+__all__ = ["WRITERS", "About", "TagRow", "Writer", "read_run", "read_tags", "write_report", "write_tags", "writer_for"]
 
 FORMAT = "rratag-tags"
 VERSION = 1
@@ -41,13 +41,13 @@ STDOUT = "-"
 
 @dataclass(frozen=True)
 class Writer:
-    """An output format: the text before, for each video, between videos and after, and the way back."""
+    """An output format: the text before, for each video, between videos and after, and the way back: head and rows."""
 
     begin: Callable[[About], str]
     video: Callable[[Tagged, About], str]
     between: str
     end: str
-    read: Callable[[str], Iterator[TagRow]]
+    read: Callable[[str], tuple[Mapping[str, Any], Iterator[TagRow]]]
 
 
 def writer_for(out: str | Path) -> Writer:
@@ -146,11 +146,17 @@ def read_tags(path: str | Path) -> list[TagRow]:
     UsageError
         If the suffix is unknown, or the file cannot be read or is not one of ours.
     """
+    return read_run(path)[1]
+
+
+def read_run(path: str | Path) -> tuple[Mapping[str, Any], list[TagRow]]:
+    """The head of a file, which a CSV has not, and its rows; else as `read_tags`."""
     path = Path(path)
     reader = _by_suffix(path, "tags file").read
     text = read_text(path)
     try:
-        return list(_checked(reader(text)))
+        head, rows = reader(text)
+        return head, list(_checked(rows))
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise UsageError(f"{path}: not a tags file of rratag ({str(error)[:300]})") from error
 
@@ -238,8 +244,8 @@ def _by_suffix(path: Path, what: str) -> Writer:
     if submission.is_submission(path):
         return SUBMISSION
     if path.suffix.lower() not in WRITERS:
-        accepted = ", ".join([*WRITERS, submission.SUFFIX])
-        raise UsageError(f"{what} {str(path)!r}: unknown suffix {path.suffix!r}; choose from {accepted}, or -")
+        accepted = ", ".join([*WRITERS, submission.SUFFIX]) + (", or -" if what == "--out" else "")
+        raise UsageError(f"{what} {str(path)!r}: unknown suffix {path.suffix!r}; choose from {accepted}")
     return WRITERS[path.suffix.lower()]
 
 
@@ -282,7 +288,11 @@ def _csv_video(video: Tagged, about: About) -> str:
     return "".join(_csv_row(row, about.num_glimpses) for row in video.rows)
 
 
-def _csv_read(text: str) -> Iterator[TagRow]:
+def _csv_read(text: str) -> tuple[Mapping[str, Any], Iterator[TagRow]]:
+    return {}, _csv_rows(text)
+
+
+def _csv_rows(text: str) -> Iterator[TagRow]:
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     header = next(rows, [])
     num_glimpses = len(header) - len(_LEFT) - len(_RIGHT)
@@ -403,21 +413,21 @@ def _check_head(head: Any) -> None:
         raise ValueError(f"no {FORMAT!r} in its head")
     if head.get("version") != VERSION:
         raise ValueError(f"format version {shown(head.get('version'))}, this program reads {VERSION}")
+    if head.get("score") not in (None, "ensemble", "concat"):
+        raise ValueError(f"score {shown(head['score'])} instead of ensemble or concat")
 
 
-def _json_read(text: str) -> Iterator[TagRow]:
+def _json_read(text: str) -> tuple[Mapping[str, Any], Iterator[TagRow]]:
     content = untrusted.parse_json(text, max_values=len(text))
     _check_head(content)
-    for record in content["videos"]:
-        yield from _record_rows(record)
+    return content, itertools.chain.from_iterable(map(_record_rows, content["videos"]))
 
 
-def _jsonl_read(text: str) -> Iterator[TagRow]:
+def _jsonl_read(text: str) -> tuple[Mapping[str, Any], Iterator[TagRow]]:
     # not splitlines(): a name may hold U+2028 and others that it would split at
     head, *records = (untrusted.parse_json(line) for line in text.split("\n") if line.strip())
     _check_head(head)
-    for record in records:
-        yield from _record_rows(record)
+    return head, itertools.chain.from_iterable(map(_record_rows, records))
 
 
 WRITERS: dict[str, Writer] = {
@@ -430,7 +440,7 @@ WRITERS: dict[str, Writer] = {
 """Output formats by suffix. The head of ``.jsonl`` is its first line."""
 
 
-def _no_way_back(text: str) -> Iterator[TagRow]:
+def _no_way_back(text: str) -> tuple[Mapping[str, Any], Iterator[TagRow]]:
     raise ValueError("ActivityNet's form holds labels and scores alone")
 
 

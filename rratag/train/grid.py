@@ -23,7 +23,7 @@ from rratag import files, sealed, untrusted
 from rratag.data.datasets import CachedDataset
 from rratag.errors import CacheError, StoppedError
 from rratag.evaluate.bootstrap import group_names, paired_gain
-from rratag.evaluate.metrics import macro_mean_average_precision, ranks
+from rratag.evaluate.metrics import figures, ranks
 from rratag.features.spec import digest
 from rratag.features.store import FeatureStore
 from rratag.head.rra import HeadConfig
@@ -294,7 +294,7 @@ def judged(
         ranks(ensemble, labels).tolist(),
         ranks(over_views(concatenation_scores(by_view)), labels).tolist(),
         [float((ranks(glimpses[:, k], labels) == 0).mean()) for k in range(glimpses.shape[1])],
-        macro_mean_average_precision(ensemble, labels),
+        figures(ensemble, labels)["mean_average_precision"],
         epoch,
         history,
     )

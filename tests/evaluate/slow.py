@@ -77,18 +77,17 @@ def all_orders(rows: Sequence[Row], label: str) -> Iterator[list[Row]]:
 
 
 def average_precision(rows: Sequence[Row], label: str, truth: Truth) -> float:
-    """Of equal scores the wrong ones first, then the right ones, then what repeats one of the same score."""
+    """Of equal scores the wrong ones first, then the right ones, then what repeats a right one at its own score."""
     positives = {video for video, labels in truth.items() if label in labels}
-    own, best = [row for row in rows if row[1] == label], dict[str, float]()
-    for video, _, score in own:
-        best[video] = max(score, best.get(video, score))
-    firsts = [row for place, row in enumerate(own) if row not in own[:place]]
-    again = [row for place, row in enumerate(own) if row in own[:place]]
-
-    def later(row: Row) -> tuple[float, bool]:
-        return -row[2], row[0] in positives and best[row[0]] == row[2]
-
-    return interpolated(sorted(sorted(firsts, key=later) + again, key=lambda row: -row[2]), positives)
+    own, order = [row for row in rows if row[1] == label], list[Row]()
+    for score in sorted({row[2] for row in own}, reverse=True):
+        found = {row[0] for row in order}
+        wrong, right, again = list[Row](), list[Row](), list[Row]()
+        for row in own:
+            if row[2] == score:
+                (wrong if row[0] not in positives - found else again if row in right else right).append(row)
+        order += wrong + right + again
+    return interpolated(order, positives)
 
 
 def mean_average_precision(rows: Sequence[Row], truth: Truth) -> float:
@@ -116,7 +115,7 @@ def equal_recall_precision(rows: Sequence[Row], truth: Truth) -> float:
     total = 0.0
     for video, labels in truth.items():
         number = len(set(labels))
-        first = {label for _, label, _ in ranked(rows, video)[:number]}
+        first = {label for _, label, score in ranked(rows, video)[:number] if score > 0}
         total += len(first & set(labels)) / number
     return total / len(truth)
 
@@ -124,12 +123,16 @@ def equal_recall_precision(rows: Sequence[Row], truth: Truth) -> float:
 def global_precision(rows: Sequence[Row], truth: Truth, pooled: int) -> float:
     """Sum over falling thresholds of (R_n - R_{n-1}) P_n, of the `pooled` first predictions of each video.
 
-    What repeats a prediction of the same score enters after it.
+    What repeats a right prediction at its own score enters after it.
     """
     kept = [row for row in top(rows, pooled) if row[0] in truth]
     total = sum(len(set(labels)) for labels in truth.values())
     area, before = 0.0, 0.0
-    keyed = [((row[2], -min(1, kept[:place].count(row))), *row[:2]) for place, row in enumerate(kept)]
+    best = {row[:2]: max(score for *pair, score in kept if tuple(pair) == row[:2]) for row in kept}
+    keyed = []
+    for place, row in enumerate(kept):
+        again = row in kept[:place] and row[1] in truth[row[0]] and row[2] == best[row[:2]]
+        keyed.append(((row[2], -again), *row[:2]))
     for threshold in sorted({key for key, _, _ in keyed}, reverse=True):
         above = [(video, label) for key, video, label in keyed if key >= threshold]
         found = len({(video, label) for video, label in above if label in truth[video]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,19 @@ def test_wrong_labels_count_against_the_model(toy_cache: ToyCache, model_folder:
     assert (pair.label, pair.predicted, pair.count) == ("red", "blue", 1)
 
 
+def test_segments_that_hold_no_time_label_whole_videos(toy_cache: ToyCache, model_folder: Path) -> None:
+    other = toy_cache.root.with_name("others")
+    toy_cache.fill(["blue/20.mp4", "red/22.mp4"], root=other)
+    entries = {
+        name: {"subset": "training", "annotations": [{"label": label, "segment": [5, end]}]}
+        for name, label, end in (("20", "blue", 3), ("22", "red", 9))
+    }
+    path = toy_cache.cache.parent / "net.json"
+    path.write_text(json.dumps({"version": "VERSION 1.3", "taxonomy": [], "database": entries}))
+    found, *_ = evaluate_model(model_folder, toy_cache.cache, root=other, labels=path)
+    assert (found.num_videos, found.ensemble.top1) == (2, 1.0)
+
+
 def test_intervals_are_judged_by_their_own_frames(
     toy_cache: ToyCache, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -104,7 +118,7 @@ def test_intervals_are_judged_by_their_own_frames(
     times = [one.time_s.tolist() for one in predictions(model, [store], instances, test_frames=2)]
     assert times == [[0.25, 1.25], [2.25, 4.25], [1.25, 3.25]]
     middle, *_ = evaluate_model(tmp_path / "model", toy_cache.cache, part="validation", test_frames=1)
-    assert [(one.label, one.num_predicted) for one in middle.per_class] == [("blue", 0), ("red", 20)]
+    assert [(one.label, one.num_predicted) for one in middle.per_class] == [("blue", 0), ("red", 10)]
     assert middle.redundancy is not None
     assert middle.redundancy.first_accuracy[-1] == middle.ensemble.top1  # of the same frames
     inside, *_ = evaluate_model(
@@ -113,7 +127,12 @@ def test_intervals_are_judged_by_their_own_frames(
     assert inside.ensemble.top1 > 0.9
     caplog.clear()
     whole, *_ = evaluate_model(tmp_path / "model", toy_cache.cache, part="validation")
-    assert (whole.num_videos, whole.ensemble.top1) == (20, 0.5)  # one of the two labels of each video comes first
+    # each of the 10 videos has both labels, of which one comes first
+    assert (whole.num_videos, whole.num_several, whole.ensemble.top1) == (10, 10, 1)
+    assert (whole.ensemble.mean_per_class_accuracy, whole.ensemble.mean_average_precision) == (0.5, 1)
+    assert whole.confused_pairs == []
+    assert whole.redundancy is not None
+    assert whole.redundancy.first_accuracy[-1] == 1
     assert "20 labelled intervals are judged as whole videos; --test-on instance" in caplog.text
     with pytest.raises(UsageError, match="unknown --test-on 'clip'; choose from video, instance"):
         evaluate_model(tmp_path / "model", toy_cache.cache, test_on="clip")

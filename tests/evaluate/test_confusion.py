@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rratag.evaluate.confusion import ConfusedPair, class_figures, confused_pairs, confusion_matrix, mean_confidences
+from rratag.evaluate.confusion import (
+    ConfusedPair,
+    class_figures,
+    confused_pairs,
+    confusion_matrix,
+    confusions,
+    mean_confidences,
+)
 
 NAMES = ["cat", "dog", "fox"]
 
@@ -35,6 +42,21 @@ def test_what_does_not_fit_is_refused() -> None:
         confusion_matrix(np.array([2, 0]), np.array([0, 1]), 2)
     with pytest.raises(ValueError, match="3 x 3"):
         confused_pairs(np.zeros((2, 2), np.int64), NAMES)
+
+
+def test_a_video_of_several_classes_is_taken_for_none_if_its_first_tag_is_one_of_them() -> None:
+    scores = np.array([[0.6, 0.3, 0.1], [0.1, 0.3, 0.6], [0.2, 0.7, 0.1]])
+    truth = np.array([[1, 1, 0], [1, 1, 0], [0, 1, 0]], bool)
+    assert confusions(scores, truth).tolist() == [[1, 0, 1], [0, 1, 1], [0, 0, 0]]
+    cat, dog, fox = class_figures(scores, truth, NAMES)
+    assert [(one.num_videos, one.num_right, one.num_predicted) for one in (cat, dog, fox)] == [
+        (2, 1, 1),
+        (3, 1, 1),
+        (0, 0, 1),
+    ]
+    assert (cat.accuracy, dog.accuracy) == (0.5, pytest.approx(1 / 3))
+    assert dog.confidence == pytest.approx(1.3 / 3)
+    assert (cat.average_precision, dog.average_precision) == (pytest.approx((1 + 2 / 3) / 2), 1)
 
 
 def test_mean_confidences_equal_those_of_slow_loops() -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from rratag.errors import LabelError, ModelError, UsageError
 from rratag.evaluate.cached import evaluate_model
-from rratag.evaluate.saved import evaluate_tags
 from rratag.features.catalog import Catalog
 from rratag.features.spec import Spec
 from rratag.features.store import Features
@@ -21,6 +20,7 @@ from rratag.tag.writers import About, write_tags
 from rratag.train.fit import TrainConfig
 from rratag.train.run import LabelOptions, load_training_data, metrics_of, save_run, train_model
 from tests.conftest import ToyCache
+from tests.evaluate.test_saved import evaluate_tags
 
 CONFIG = TrainConfig(epochs=4, learning_rate=0.02, batch_size=8)
 OTHER = {"modality": "flow"}

@@ -11,10 +11,10 @@ import pytest
 
 from rratag.errors import LabelError, UsageError
 from rratag.evaluate.official import METRICS, official
-from rratag.evaluate.saved import evaluate_tags, fuse_saved, read_all, read_saved
+from rratag.evaluate.saved import fuse_saved, gap, read_all, read_saved
 from rratag.evaluate.truth import groups_of, labels_of, read_truth
 from tests.evaluate import slow
-from tests.evaluate.test_saved import NAMES, SCORES, write
+from tests.evaluate.test_saved import NAMES, SCORES, evaluate_tags, write
 
 
 def submit(path: Path, results: Mapping[str, Sequence[tuple[str, float]]]) -> Path:
@@ -75,8 +75,11 @@ def test_truth_without_what_it_needs_is_one_line(tmp_path: Path, labels: Path) -
         read_truth(["a/b.mp4"], None, part="test")
     with pytest.raises(LabelError, match=r"labels\.csv: no video of split 'test'; there are train, validation"):
         read_truth(["a/b.mp4"], labels, part="test")
-    with pytest.raises(LabelError, match="no tagged video has a label"):
+    with pytest.raises(LabelError, match="no tagged video has a label; give --labels FILE"):
         read_truth(["b.mp4"])
+    labels.write_text("video,label\n")
+    with pytest.raises(LabelError, match=r"labels\.csv: labels no video"):
+        read_truth(["a/b.mp4"], labels)
     assert labels_of(read_truth(["a/b.mp4", "c.mp4"], part="all")) == {"a/b.mp4": ["a"]}
 
 
@@ -152,6 +155,14 @@ def test_a_file_that_is_neither_is_one_line(tmp_path: Path) -> None:
         read_saved(tmp_path / "b.json")
     with pytest.raises(UsageError, match=r"none\.json: cannot be read"):
         read_saved(tmp_path / "none.json")
+    with pytest.raises(UsageError, match=r"is a folder; give a file that predict wrote"):
+        read_saved(tmp_path)
+    with pytest.raises(UsageError, match=r"-: standard input is not read; give a file"):
+        read_saved(Path("-"))
+    with pytest.raises(UsageError, match=r"choose from \.csv, \.json, \.jsonl, \.activitynet\.json$"):
+        read_saved(tmp_path / "tags.txt")
+    twice = read_saved(submit(tmp_path / "c.json", {"va": [("blue", 0.5), ("blue", 0.4)]}))
+    assert gap(twice) == "video 'va' has tag 'blue' twice"
 
 
 def test_whole_scores_in_the_form_give_the_plain_figures(tmp_path: Path) -> None:
@@ -169,7 +180,7 @@ def test_whole_scores_in_the_form_give_the_plain_figures(tmp_path: Path) -> None
     assert found.ensemble.mean_average_precision == wanted.ensemble.mean_average_precision
     assert found.ensemble.calibration_error is None
     assert found.glimpse_accuracy == []
-    with pytest.raises(LabelError, match=r"holds only the highest tags.*--metrics activitynet"):
+    with pytest.raises(LabelError, match=r"video 'red1' has no score of tag 'blue'.*--metrics activitynet"):
         evaluate_tags(
             submit(tmp_path / "b.json", {"blue1": [("blue", 1), ("red", 0)], "red1": [("red", 1)]}),
             tmp_path / "truth.csv",

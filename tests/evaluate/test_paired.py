@@ -11,12 +11,12 @@ import pytest
 
 from rratag.errors import LabelError
 from rratag.evaluate.official import official
-from rratag.evaluate.paired import compare, first_tags, mcnemar
-from rratag.evaluate.saved import evaluate_tags, read_saved
+from rratag.evaluate.paired import Coverage, compare, first_tags, mcnemar
+from rratag.evaluate.saved import read_saved
 from rratag.evaluate.truth import read_truth
 from rratag.records import Instance
 from tests.evaluate.test_official import submit
-from tests.evaluate.test_saved import NAMES, SCORES, write
+from tests.evaluate.test_saved import NAMES, SCORES, evaluate_tags, write
 
 OTHER = {
     "blue/1.mp4": [[0.1, 0.8, 0.1], [0.3, 0.6, 0.1]],  # green, where the first says blue
@@ -45,6 +45,7 @@ def test_mcnemar_of_thousands_and_of_none() -> None:
     assert mcnemar(0, 0) == 1
     assert mcnemar(5000, 5000) == 1
     assert 0 < mcnemar(5200, 4800) < 1e-4
+    assert mcnemar(0, 2000) == 0  # 2 ** -1999
     assert mcnemar(4800, 5200) == mcnemar(5200, 4800)
 
 
@@ -64,6 +65,8 @@ def test_runs_by_hand(tmp_path: Path) -> None:
     assert (loose.video, loose.labels, loose.first, loose.second) == ("loose.mp4", [], "red", "green")
     assert (loose.first_right, loose.second_right) == (None, None)
     assert json.loads(json.dumps(found.to_json())) == found.to_json()
+    assert (found.num_truth, found.top1_because) == (4, "")
+    assert (found.first_coverage, found.second_coverage) == (Coverage(0, 1, 1), Coverage(1, 0, 2))
     turned = compare(second, first, truth)
     assert turned.figures["top1"].difference == -top1.difference
     assert (turned.figures["top1"].low, turned.figures["top1"].high) == (-(top1.high or 0), -(top1.low or 0))
@@ -90,6 +93,9 @@ def test_official_figures_are_compared_over_the_whole_truth(tmp_path: Path) -> N
         assert one.second == official("activitynet", second.pool, truth, 1).figures[name].value
     assert found.figures["hit@1"].first == 0.75
     assert found.figures["hit@1"].second == 0.25  # it says nothing of red/1
+    assert (found.metrics, found.num_truth, found.num_videos) == ("activitynet", 4, 3)
+    # the second has no red/1, and two videos in no folder
+    assert (found.first_coverage, found.second_coverage) == (Coverage(0, 1, 0), Coverage(1, 0, 2))
 
 
 def test_without_all_tags_of_a_video_there_is_top1(tmp_path: Path) -> None:
@@ -97,6 +103,7 @@ def test_without_all_tags_of_a_video_there_is_top1(tmp_path: Path) -> None:
     found = compare(first, second, read_truth(first.pool.videos))
     assert {name: (one.first, one.second) for name, one in found.figures.items()} == {"top1": (0.75, 0.75)}
     assert found.changed == []
+    assert found.top1_because == f"{first.name}: video 'blue/1.mp4' has no score of tag 'red'"
 
 
 def test_any_of_several_labels_is_right(tmp_path: Path) -> None:
@@ -113,6 +120,19 @@ def test_any_of_several_labels_is_right(tmp_path: Path) -> None:
         ("va", True, True),
         ("vb", True, False),
     ]
+
+
+def test_several_labels_count_alike_with_all_tags_and_without(tmp_path: Path) -> None:
+    """Top-1 and McNemar's counts are of videos, whichever of their labels is first."""
+    both = [[0.5, 0.4, 0.1]] * 2
+    (tmp_path / "truth.csv").write_text("video,label,several\nv.mp4,blue,1\nv.mp4,green,1\nw.mp4,red,1\n")
+    runs = {"a": {"v.mp4": both, "w.mp4": [[0.1, 0.1, 0.8]] * 2}, "b": {"v.mp4": [[0.4, 0.5, 0.1]] * 2, "w.mp4": both}}
+    for top in (3, 1):
+        first, second = (read_saved(write(tmp_path / f"{name}.csv", own, top=top)) for name, own in runs.items())
+        found = compare(first, second, read_truth(first.videos, tmp_path / "truth.csv"))
+        assert (found.num_videos, found.only_first_right, found.only_second_right) == (2, 1, 0)
+        assert (found.figures["top1"].first, found.figures["top1"].second) == (1, 0.5)
+        assert len(found.figures) == (5 if top == 3 else 1)
 
 
 def test_no_labelled_video_of_both_is_one_line(tmp_path: Path) -> None:

@@ -49,6 +49,21 @@ def test_figures_by_hand() -> None:
     assert found["GAP"] == pytest.approx((1 + 2 / 3 + 3 / 5) / 3)
 
 
+def test_a_hit_of_perr_has_a_score_above_0() -> None:
+    """As the set's code has it; its Hit@1 takes the highest whatever it is."""
+    truth = {"va": ["ant", "bee"], "vb": ["bee"]}
+    rows: list[Row] = [("va", "ant", 0.9), ("va", "bee", 0.0), ("vb", "bee", 0.0), ("vb", "cat", -1.0)]
+    found = figures(rows, truth)
+    assert found["PERR"] == pytest.approx((1 / 2 + 0) / 2)
+    assert found["Hit@1"] == 1
+
+
+def test_a_repeated_wrong_prediction_enters_with_its_equals() -> None:
+    rows: list[Row] = [("va", "cat", 0.5), ("va", "cat", 0.5), ("va", "ant", 0.5)]
+    assert figures(rows, {"va": ["ant"]})["GAP"] == pytest.approx(1 / 3)
+    assert figures([*rows, rows[-1]], {"va": ["ant"]})["GAP"] == pytest.approx(1 / 3)  # of a right one after them
+
+
 def test_twenty_predictions_of_a_video_are_pooled_and_all_its_labels_count() -> None:
     names = [f"label {number:02}" for number in range(22)]
     rows: list[Row] = [("va", name, 1 - number / 100) for number, name in enumerate(names)]

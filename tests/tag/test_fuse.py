@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +49,10 @@ def test_scores_are_the_weighted_mean_of_each_kind() -> None:
         assert getattr(found, name).sum() == pytest.approx(1)
     np.testing.assert_allclose(fuse(parts, [4, 6, 1]).scores, found.scores, rtol=1e-12)  # proportions alone count
     assert np.abs(fuse(parts, [1.5, 1, 0.25]).scores - found.scores).max() > 1e-3
+    for exponent in (1023, -1020):  # weights whose sum is no number, and the smallest that there are
+        huge = fuse(parts, [math.ldexp(weight, exponent) for weight in (1, 1.5, 0.25)])
+        np.testing.assert_array_equal(huge.scores, found.scores)
+        np.testing.assert_array_equal(huge.concatenation_scores, found.concatenation_scores)
     np.testing.assert_array_equal(found.glimpse_scores, np.vstack([part.glimpse_scores for part in parts]))
     assert found.ranking() == sorted(range(3), key=lambda label: -found.scores[label])
     assert found.ranking("concat") == sorted(range(3), key=lambda label: -found.concatenation_scores[label])
