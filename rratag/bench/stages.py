@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,15 +19,17 @@ from rratag.bench import naive
 from rratag.bench.measure import OURS, Line, interleaved
 from rratag.data.rendered.encode import write_video
 from rratag.features import compiled
-from rratag.features.extract import Network
+from rratag.features.extract import Extraction, Network, RunOptions, load_network
 from rratag.features.h5 import Features
+from rratag.features.request import Request
 from rratag.features.spec import Spec
-from rratag.features.store import SpecStore
+from rratag.features.store import FeatureStore, SpecStore
 from rratag.head.losses import parse_loss
 from rratag.head.rra import HeadConfig, RRAHead
 from rratag.records import Receipt
 from rratag.train.fit import MAPS_TYPE
 from rratag.video.decode import Notes, decode_pyav
+from rratag.video.discover import discover
 from rratag.video.plan import Sampling, wanted_indices
 from rratag.video.probe import probe
 from rratag.video.views import ViewRule
@@ -89,9 +94,9 @@ def decode(settings: Settings, folder: Path) -> Iterator[Line]:
         yield Line(f"decode, {seconds} s", "frame", cost, error, "mean grey levels", skipped)
 
 
-def _moving(num_frames: int) -> Iterator[NDArray[np.uint8]]:
+def _moving(num_frames: int, seed: int = 0) -> Iterator[NDArray[np.uint8]]:
     """Smooth noise that moves over smooth noise: the encoder finds motion, as in a real scene."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     back, front = (np.kron(rng.integers(0, 256, (60, 100, 3)), np.ones((12, 12, 1))).astype(np.uint8) for _ in "ab")
     for number in range(num_frames):
         picture = back[number % 200 : number % 200 + 360, :640].copy()
@@ -139,6 +144,55 @@ def forward(settings: Settings, folder: Path) -> Iterator[Line]:
     error = {name: _distance(way(images), wanted) for name, way in ways.items() if way != plain.maps}
     cost = interleaved({name: partial(way, images) for name, way in ways.items()}, len(images), settings.rounds)
     yield Line(f"forward, {settings.backbone}", "image", cost, error, "relative to torch as it comes", skipped)
+
+
+def extract(settings: Settings, folder: Path) -> Iterator[Line]:
+    """`rratag extract` on 8 videos of 4 seconds, 12 frames each, beside its two parts done alone."""
+    videos, num_videos = folder / "videos", 8
+    videos.mkdir()
+    for number in range(num_videos):
+        write_video(videos / f"{number}.mp4", _moving(100, number), fps=25, size=(640, 360))
+    request = Request(settings.backbone, settings.weights, 224, device="cpu", precision="fp32")
+    network = load_network(request)
+    rule = request.view_rule(network.backbone)
+    cache = FeatureStore(folder / "extracted")
+    workers = os.cpu_count() or 1
+
+    def whole() -> None:
+        options = RunOptions(workers, overwrite=True)
+        extraction = Extraction(discover([str(videos)]), request, cache, options)
+        extraction._network = network  # loading it is no part of this
+        if any(not receipt.usable for receipt in extraction.run()):
+            raise AssertionError("a rendered video could not be extracted")
+
+    def pictures() -> list[NDArray[np.uint8]]:
+        found = []
+        for path in sorted(videos.iterdir()):
+            table = probe(path, MAX_PIXELS)
+            wanted = wanted_indices(request.sampling, table.times_s, table.end_s)
+            found += [rule.prepare(one.image)[0] for one in decode_pyav(table, wanted, Notes("pyav"), MAX_PIXELS)]
+        return found
+
+    images = np.stack(pictures())
+
+    def forward_alone() -> None:
+        for first in range(0, len(images), 16):
+            network.maps(images[first : first + 16])
+
+    ways = {OURS: whole, "decoding and resizing alone": pictures, "the CNN alone": forward_alone}
+    cost = interleaved(ways, num_videos, settings.rounds)
+    cost["both alone"] = cost["decoding and resizing alone"] + cost["the CNN alone"]
+    yield Line(f"extract, {network.runtime}", "video", cost)
+
+
+def start(settings: Settings, folder: Path) -> Iterator[Line]:
+    """`rratag --help`, beside a Python that does nothing."""
+
+    def ran(*arguments: str) -> None:
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+
+    ways = {OURS: partial(ran, "-m", "rratag", "--help"), "python alone": partial(ran, "-c", "pass")}
+    yield Line("start, rratag --help", "start", interleaved(ways, 1, settings.rounds))
 
 
 def read(settings: Settings, folder: Path) -> Iterator[Line]:
@@ -217,9 +271,11 @@ def _distance(found: NDArray[np.floating], wanted: NDArray[np.floating]) -> floa
 
 
 STAGES: dict[str, Callable[[Settings, Path], Iterator[Line]]] = {
+    "start": start,
     "decode": decode,
     "preprocess": preprocess,
     "forward": forward,
+    "extract": extract,
     "read": read,
     "train": train,
     "evaluate": evaluate,

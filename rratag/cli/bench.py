@@ -24,7 +24,8 @@ def bench(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            "--only", help="decode, preprocess, forward, read, train or evaluate; repeatable, all by default."
+            "--only",
+            help="start, decode, preprocess, forward, extract, read, train or evaluate; repeatable, all by default.",
         ),
     ] = None,
     backbone: options.Backbone = config.BACKBONE,

@@ -21,7 +21,7 @@ SMALL = Settings(TINY, "random", channels=8, rounds=1, seconds=(2,))
 
 def test_ways_take_turns_and_the_median_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(measure.time, "process_time", lambda: clock[0])
+    monkeypatch.setattr(measure, "processor_seconds", lambda: clock[0])
     turns: list[str] = []
     costs: dict[str, Iterator[float]] = {"a": iter([9, 3, 1, 2]), "b": iter([9, 30, 10, 40])}
 
@@ -83,4 +83,4 @@ def test_the_command(cli: CommandLine) -> None:
     assert "medians of 1 rounds say little" in ran.err
     found = cli("bench", *small, "--json").json
     assert [line["stage"] for line in found["lines"]] == ["cache read, 4 of 25 frames", "evaluation, 25 frames"]
-    cli("bench", "--only", "dance").says_one_line(2, "--only 'dance'", "decode, preprocess, forward")
+    cli("bench", "--only", "dance").says_one_line(2, "--only 'dance'", "start, decode, preprocess, forward")
