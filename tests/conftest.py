@@ -14,8 +14,6 @@ from typing import Any
 
 # the machine is shared, and the decode workers inherit it: one thread each
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# compiling takes longer than what the tests compute; tests/features/test_compiled.py is about it
-os.environ.setdefault("RRATAG_RUNTIME", "torch")
 
 import av
 import numpy as np
@@ -42,6 +40,7 @@ NUM_EACH = 5
 
 @pytest.fixture(autouse=True, scope="session")
 def _without_openvino() -> Iterator[None]:
+    """Compiling takes longer than what the tests compute; tests/features/test_compiled.py is about it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rratag.features.compiled.is_installed", lambda: False)
         yield

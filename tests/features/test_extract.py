@@ -202,7 +202,7 @@ def test_the_second_command_imports_no_torch(clip_folder: Path, tmp_path: Path) 
         "    print(stop.code, sorted(heavy))\n"
     )
     (clip_folder / "red/empty.mp4").write_bytes(b"")
-    extract(clip_folder / "red", tmp_path / "c", replace(REQUEST, crops="full", device="auto", runtime="torch"))
+    extract(clip_folder / "red", tmp_path / "c", replace(REQUEST, crops="full", device="auto"))
     command = [
         sys.executable,
         "-c",

@@ -55,6 +55,7 @@ class Ended:
 def run_process(command: Sequence[object], folder: Path, *, limit_s: float) -> Ended:
     """Run `command` in `folder`, without settings from outside; killed with its children after `limit_s`."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RRATAG_")}
+    environment["RRATAG_RUNTIME"] = "torch"  # compiling takes longer than what is computed
     started = time.monotonic()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.NamedTemporaryFile() as memory:
         process = subprocess.Popen(
