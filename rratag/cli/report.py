@@ -1,0 +1,76 @@
+"""``rratag report``: a page that shows every video with its tags and the evidence for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rratag import config
+from rratag.cli import options
+from rratag.cli.console import Report, say, set_verbosity, steps, track, warn
+
+
+def report(
+    context: typer.Context,
+    paths: options.Inputs,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            help="HTML file that holds all; of more than 300 videos, or without .html, a folder with index.html.",
+        ),
+    ] = Path("report.html"),
+    model: Annotated[Path, typer.Option("--model", help="Model folder.", show_default=True)] = config.MODELS_DIR
+    / config.MODEL_NAME,
+    labels: options.Labels = None,
+    columns: options.Columns = None,
+    gradient: Annotated[
+        int,
+        typer.Option(
+            "--gradient",
+            metavar="N",
+            min=0,
+            help="Heat maps of Eq. 7 for this many videos, the least sure ones: about 5 s of one core each.",
+        ),
+    ] = 0,
+    cache: options.Cache = config.CACHE_DIR,
+    workers: options.Workers = options.default_workers(),
+    quiet: options.Quiet = False,
+) -> None:
+    """Write a page of all videos: frames, attention over time and space, scores of every glimpse; correct tags there.
+
+    Where the videos lie in one folder per tag, or --labels is given, it also says what is right. It needs no network.
+    """
+    set_verbosity(quiet=quiet)
+    from rratag.data.labels import parse_columns
+    from rratag.explain.build import Wanted, build
+    from rratag.features.extract import RunOptions
+    from rratag.features.store import FeatureStore
+    from rratag.model import load_model
+    from rratag.tag.run import Tagging, model_request
+    from rratag.video.discover import discover
+
+    if labels is None:
+        options.refuse_unused(context, ("columns",), options.COLUMNS_ALONE)
+    names = parse_columns(columns) if columns else {}
+    loaded = load_model(model)
+    # gradients in half precision vanish
+    request = model_request(loaded, precision="fp32" if gradient else "auto")
+    discovery = discover(paths)
+    num_videos = len(discovery.videos) + len(discovery.failures)
+    wanted = Wanted(options.absolute(out), options.absolute(model), labels, names, gradient, workers)
+    wanted.place(num_videos)  # refuse an impossible --out before hours of work
+    tagging = Tagging(loaded, discovery, request, FeatureStore(options.absolute(cache)), RunOptions(workers))
+    for _ in track(tagging.extract(), num_videos, "extract"):
+        pass
+    built = build(tagging, wanted, steps)
+    for line in built.doubts:
+        warn(line)
+    counted = Report(strict=False)
+    for receipt in built.receipts:
+        counted.add(receipt)
+    counted.tell()
+    say(f"wrote {built.place}")
+    raise typer.Exit(counted.exit_code)

@@ -1,0 +1,237 @@
+"""A report from its parts: tagged videos, their labels, their frames; one HTML file, or above a limit a folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from torch.nn import functional
+
+import rratag
+from rratag import files
+from rratag.errors import RratagError, StoppedError, UsageError
+from rratag.evaluate.matrix import readable
+from rratag.explain import page, report, summary
+from rratag.explain.strips import decoded_view, influences
+from rratag.explain.thumbnails import strips_of
+from rratag.records import FLOW, Receipt
+from rratag.tag.predict import view_rule
+from rratag.tag.writers import check_place
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from rratag.explain.report import Card, Truth
+    from rratag.tag.predict import Prediction
+    from rratag.tag.run import Tagging
+
+T = TypeVar("T")
+Progress = Callable[[Iterable[T], int, str], Iterable[T]]
+
+LARGEST_FILE = 300
+"""Videos of a report that is one file; of more it is a folder."""
+PAGE_SUFFIXES = (".html", ".htm")
+GRID = 24
+"""Cells along the shorter side of a gradient heat map: the filter leaves nothing finer."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a report shall be like.
+
+    Attributes
+    ----------
+    out : where it goes, absolute; a name that ends in ``.html`` is a file where the videos are few enough
+    model : folder of the model
+    labels, columns : label file, and its column names; see :func:`rratag.explain.report.known_labels`
+    gradient : so many videos, the least sure ones, get heat maps of Eq. 7
+    workers : decode processes
+    """
+
+    out: Path
+    model: Path
+    labels: Path | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    gradient: int = 0
+    workers: int = 1
+
+    def place(self, num_videos: int) -> tuple[Path, bool]:
+        """The file or folder for so many videos, and whether it is a folder.
+
+        Raises
+        ------
+        UsageError
+            If something else is there, or it cannot be made.
+        """
+        is_page = self.out.suffix.lower() in PAGE_SUFFIXES
+        if is_page and num_videos <= LARGEST_FILE:
+            check_place(self.out, "--out")
+            return self.out, False
+        place = self.out.with_suffix("") if is_page else self.out
+        page.check_folder(place)
+        return place, True
+
+
+@dataclass
+class Built:
+    """A report that is written: ``place`` of its page, what became of each candidate, lines about labels in doubt."""
+
+    place: Path
+    receipts: list[Receipt]
+    doubts: Sequence[str]
+
+
+def build(tagging: Tagging, wanted: Wanted, progress: Progress[Any] = lambda items, total, name: items) -> Built:
+    """Write the report of a run whose features are there.
+
+    Raises
+    ------
+    UsageError
+        If gradients are wanted of optical flow, or `wanted.out` cannot be written.
+    LabelError
+        If the label file cannot be used.
+    """
+    if wanted.gradient and tagging.extraction.request.modality == FLOW:
+        raise UsageError("--gradient: this model looks at optical flow, of which there is nothing to show yet")
+    ids = [one.id for one in tagging.entries()]
+    place, is_folder = wanted.place(len(ids))
+    truth = report.known_labels(ids, tagging.model.class_names, wanted.labels, wanted.columns)
+    cards, found, receipts = _cards(tagging, truth, progress, len(ids))
+    tagged = [card for card in cards if card["rows"]]
+    _gradients(tagging, wanted.gradient, tagged, progress)
+    with ExitStack() as stack:
+        folder = page.ReportFolder(place) if is_folder else None
+        if folder is not None:
+            stack.callback(folder.discard)
+        keep = _inside if folder is None else folder.picture
+        times = {one.video: one.time_s for one in found}
+        _pictures(tagging, tagged, times, wanted.workers, keep, progress)
+        for card in cards:
+            if card["href"]:
+                card["href"] = page.link(Path(card["href"]), place if is_folder else place.parent)
+        head = _head(tagging, wanted, found, truth, cards)
+        content = page.render(head, _data(tagging, cards, [one["tags"] for one in head["scores"]["pairs"]]))
+        try:
+            if folder is None:
+                files.write_atomically(place, content)
+            else:
+                folder.finish(content)
+        except OSError as error:
+            raise RratagError(f"{place}: cannot be written ({error.strerror}); choose another place") from error
+    return Built(place / page.PAGE if is_folder else place, receipts, truth.doubts)
+
+
+def _inside(number: int, jpeg: bytes) -> str:
+    return page.data_address(jpeg)
+
+
+def _pictures(
+    tagging: Tagging,
+    tagged: Sequence[Card],
+    times: Mapping[str, NDArray[np.float64]],
+    workers: int,
+    keep: Callable[[int, bytes], str],
+    progress: Progress[Any],
+) -> None:
+    """The frames of each card: into it, as the address that `keep` gives them, their size and which they are."""
+    own = {video.id: video for video in tagging.extraction.discovery.videos}
+    wanted = {card["id"]: {place: float(times[card["id"]][place]) for place in card["shown"]} for card in tagged}
+    strips = strips_of([own[card["id"]] for card in tagged], wanted, tagging.extraction.request, workers)
+    for number, (card, strip) in enumerate(zip(tagged, progress(strips, len(tagged), "pictures"), strict=True)):
+        card["message"] = card["message"] or strip.message
+        if strip.positions:
+            card["picture"] = [keep(number, strip.jpeg), strip.width, strip.height, list(strip.positions)]
+
+
+def _cards(
+    tagging: Tagging, truth: Truth, progress: Progress[Any], total: int
+) -> tuple[list[Card], list[Prediction], list[Receipt]]:
+    """Cards of all candidates without pictures, what is predicted, and what became of each."""
+    rule = view_rule(tagging.extraction.stores[0].spec.meaning)
+    weights = tagging.model.head.glimpse_weights().tolist()
+    paths = {video.id: str(video.path) for video in tagging.extraction.discovery.videos}
+    cards: list[Card] = []
+    predictions, receipts = [], []
+    for found in progress(tagging.predictions(keep_cells=True), total, "tags"):
+        known = truth.labels.get(found.video, ())
+        if isinstance(found, Receipt):
+            receipts.append(found)
+            cards.append({**report.failed_card(found, known), "href": paths.get(found.video, "")})
+            continue
+        receipts.append(found.receipt)
+        rectangles = rule.rectangles(found.receipt.width, found.receipt.height)
+        cards.append({**report.card(found, weights, rectangles, known), "href": paths[found.video]})
+        predictions.append(report.without_cells(found))
+    return cards, predictions, receipts
+
+
+def _gradients(tagging: Tagging, count: int, tagged: Sequence[Card], progress: Progress[Any]) -> None:
+    """Eq. 7 for the least sure videos: into their cards."""
+    videos = {video.id: video for video in tagging.extraction.discovery.videos}
+    least = sorted(tagged, key=lambda card: float(card["rows"][0][1]))[:count]
+    for card in progress(least, len(least), "gradients"):
+        try:
+            view = decoded_view(tagging.extraction, videos[card["id"]], card["view"])
+        except StoppedError:  # its pictures are missing as well, and its card says so
+            continue
+        if len(view.time_s) != len(card["times"]):
+            continue
+        heat = influences(tagging.model.head, tagging.extraction.network.backbone, view, card["enlarged"])
+        scale = GRID / min(heat.shape[2:])
+        size = [max(1, round(side * scale)) for side in heat.shape[2:]]
+        card["influence"] = report.layer(functional.interpolate(heat, size, mode="area").cpu().numpy())
+
+
+def _data(tagging: Tagging, cards: Sequence[Card], pairs: Sequence[Any]) -> dict[str, Any]:
+    """What the script shows; `pairs` are the confusions that the template lists, true and first tag."""
+    model = tagging.model
+    ids = "\n".join([str(tagging.extraction.discovery.root), *(card["id"] for card in cards)])
+    return {
+        "run": hashlib.sha256(ids.encode("utf-8", "surrogatepass")).hexdigest()[:16],
+        "unsure": report.UNSURE,
+        "tags": [{"name": name, "shown": readable(name)} for name in model.class_names],
+        "glimpses": len(model.head.glimpse_weights()),
+        "pairs": pairs,
+        "videos": cards,
+    }
+
+
+def _head(
+    tagging: Tagging, wanted: Wanted, found: Sequence[Prediction], truth: Truth, cards: Sequence[Card]
+) -> dict[str, Any]:
+    """What the template shows by itself."""
+    model, spec = tagging.model, tagging.extraction.stores[0].spec
+    evaluation, num_unknown = report.judged(found, truth)
+    root = tagging.extraction.discovery.root
+    sampling = spec.meaning.get("sampling", {})
+    frames = sampling.get("frames") or f"{sampling.get('fps')} per second"
+    failures = [card for card in cards if not card["rows"]]
+    return {
+        "title": readable(root.name or str(root)),
+        "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        "version": rratag.__version__,
+        "num_videos": len(cards),
+        "num_tagged": len(found),
+        "num_labelled": sum(one.video in truth.labels for one in found),
+        "num_unknown": num_unknown,
+        "num_missing": len(truth.missing),
+        "failures": failures,
+        "facts": [
+            ("videos", readable(str(root))),
+            ("model", readable(str(wanted.model))),
+            ("tags", f"{len(model.class_names)}, by {len(model.head.glimpse_weights())} glimpses"),
+            ("features", f"{spec.meaning.get('backbone')}, {frames} frames, {spec.meaning.get('input_size')} pixels"),
+            ("cache", readable(str(tagging.extraction.store.cache))),
+        ],
+        "random_backbone": bool(model.info.get("random_backbone")),
+        "charts": summary.charts(wanted.model, len(model.head.glimpse_weights())),
+        "unsure": report.UNSURE,
+        "with_gradients": sum("influence" in card for card in cards),
+        "scores": summary.figures(evaluation),
+    }
