@@ -23,10 +23,10 @@
   const seconds = (time) => `${time.toFixed(2)} s`;
   const isTagged = (video) => video.rows.length > 0;
   const first = (video) => (isTagged(video) ? tags[video.rows[0][0]] : null);
-  const score = (video) => (isTagged(video) ? video.rows[0][1] : -1);
-  const isRight = (video) => video.truth.some((one) => one.name === first(video).name);
-  const truthScore = (video) => Math.max(-1, ...video.rows
-    .filter((row) => video.truth.some((one) => one.name === tags[row[0]].name)).map((row) => row[1]));
+  const score = (video) => video.rows[0][1];
+  const isTrue = (video, tag) => video.truth.some((one) => one.name === tag.name);
+  const isRight = (video) => isTrue(video, first(video));
+  const trueScore = (video) => Math.max(-1, ...video.rows.filter((row) => isTrue(video, tags[row[0]])).map((row) => row[1]));
 
   // ---- corrections: kept by this browser, written as `rratag train --labels` reads them
 
@@ -220,8 +220,8 @@
     const heads = ["tag", "all", ...Array.from({ length: glimpses }, (_, k) => `${k + 1}`)];
     const best = [video.rows[0][0], ...video.firsts];
     const rows = video.rows.map(([tag, ...shares]) => {
-      const isTrue = video.truth.some((one) => one.name === tags[tag].name);
-      return make("tr", {}, make("th", { scope: "row", className: isTrue ? "true" : "" }, make("bdi", {}, tags[tag].shown)),
+      const mark = isTrue(video, tags[tag]) ? "true" : "";
+      return make("tr", {}, make("th", { scope: "row", className: mark }, make("bdi", {}, tags[tag].shown)),
         ...shares.map((share, k) => bar(share, best[k] === tag)));
     });
     return make("div", { className: "scroll" }, make("table", { className: "scores" },
@@ -244,7 +244,7 @@
     const made = [];
     const known = video.truth.map((one) => one.shown).join(", ");
     if (isTagged(video) && known) made.push(isRight(video) ? badge("right", "right") : badge(`wrong: ${known}`, "wrong"));
-    else if (known) made.push(badge(known));
+    else if (known) made.push(badge(`label: ${known}`));
     if (isTagged(video) && score(video) < report.unsure) made.push(badge("unsure", "unsure"));
     if (isTagged(video) && video.agreeing < glimpses) made.push(badge("glimpses disagree", "unsure"));
     if (video.status !== "ok") made.push(badge(video.reason ? `${video.status}: ${video.reason}` : video.status, "unsure"));
@@ -305,24 +305,32 @@
     corrected: ["corrected", (video) => corrections.has(video.id)],
   };
   const hasTruth = videos.some((video) => video.truth.length);
-  const SORTS = {
-    least: ["score, low first", (a, b) => score(a) - score(b)],
-    most: ["score, high first", (a, b) => score(b) - score(a)],
-    margin: ["margin to the second tag", (a, b) => (a.margin ?? 2) - (b.margin ?? 2)],
-    ...(hasTruth ? { truth: ["score of the true tag", (a, b) => truthScore(a) - truthScore(b)] } : {}),
-    name: ["name", (a, b) => a.order - b.order],
+  const SORTS = { // what stands first has the lowest value; without a value it stands last
+    least: ["score, low first", (video) => score(video)],
+    most: ["score, high first", (video) => -score(video)],
+    margin: ["margin to the second tag", (video) => video.margin],
+    ...(hasTruth ? { truth: ["score of the true tag", (video) => (video.truth.length ? trueScore(video) : Infinity)] } : {}),
+    name: ["name", null],
   };
+
+  function sorted(found) {
+    const value = SORTS[find("sort").value][1];
+    if (value === null) return found;
+    const values = new Map(found.map((video) => [video, isTagged(video) ? value(video) : Infinity]));
+    const [low, high] = [(a, b) => values.get(a) < values.get(b), (a, b) => values.get(a) > values.get(b)];
+    return found.sort((a, b) => (low(a, b) ? -1 : Number(high(a, b))));
+  }
+
   const only = new Set();
   let pair = null; // true and first tag of the confusion that is looked at
   let listed = [];
   let built = 0;
   const cards = new Map();
 
-  videos.forEach((video, place) => {
-    video.order = place;
+  for (const video of videos) {
     const words = [video.name, ...(isTagged(video) ? [first(video).shown] : []), ...video.truth.map((one) => one.shown)];
     video.words = words.join("\n").toLowerCase();
-  });
+  }
 
   function matches(video, wanted, tag, status) {
     return wanted.every((word) => video.words.includes(word))
@@ -336,7 +344,7 @@
   function list() {
     const wanted = find("search").value.toLowerCase().split(/\s+/).filter(Boolean);
     const [tag, status] = [find("tag").value, find("status").value];
-    listed = videos.filter((video) => matches(video, wanted, tag, status)).sort(SORTS[find("sort").value][1]);
+    listed = sorted(videos.filter((video) => matches(video, wanted, tag, status)));
     find("cards").replaceChildren();
     built = 0;
     grow();
