@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +15,7 @@ from torch.nn import functional
 import rratag
 from rratag import files
 from rratag.errors import RratagError, StoppedError, UsageError
+from rratag.evaluate.cached import trained_on
 from rratag.evaluate.matrix import readable
 from rratag.explain import page, report, summary
 from rratag.explain.strips import decoded_view, influences
@@ -102,6 +103,8 @@ def build(tagging: Tagging, wanted: Wanted, progress: Progress[Any] = lambda ite
     ids = [one.id for one in tagging.entries()]
     place, is_folder = wanted.place(len(ids))
     truth = report.known_labels(ids, tagging.model.class_names, wanted.labels, wanted.columns)
+    keys = trained_on(wanted.model, tagging.model, tagging.extraction.store)
+    truth = replace(truth, trained=frozenset(one.id for one in tagging.entries() if one.key in keys))
     cards, found, receipts = _cards(tagging, truth, progress, len(ids))
     tagged = [card for card in cards if card["rows"]]
     _gradients(tagging, wanted.gradient, tagged, progress)
@@ -166,7 +169,8 @@ def _cards(
             continue
         receipts.append(found.receipt)
         rectangles = rule.rectangles(found.receipt.width, found.receipt.height)
-        cards.append({**report.card(found, weights, rectangles, known), "href": paths[found.video]})
+        own = {"href": paths[found.video], "trained": found.video in truth.trained}
+        cards.append({**report.card(found, weights, rectangles, known), **own})
         predictions.append(report.without_cells(found))
     return cards, predictions, receipts
 
@@ -219,6 +223,7 @@ def _head(
         "num_videos": len(cards),
         "num_tagged": len(found),
         "num_labelled": sum(one.video in truth.labels for one in found),
+        "num_trained": len(truth.trained),
         "num_unknown": num_unknown,
         "num_missing": len(truth.missing),
         "failures": failures,

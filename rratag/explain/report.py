@@ -43,11 +43,13 @@ class Truth:
     labels : of each labelled video its instances
     missing : names of the label file that are no video of the report
     doubts : lines about what of the file is not used
+    trained : ids of videos that trained the model, which say nothing about it
     """
 
     labels: dict[str, list[Instance]]
     missing: Sequence[str] = ()
     doubts: Sequence[str] = ()
+    trained: frozenset[str] = frozenset()
 
 
 def known_labels(
@@ -75,9 +77,14 @@ def known_labels(
 
 
 def judged(predictions: Sequence[Prediction], truth: Truth) -> tuple[Evaluation | None, int]:
-    """Scores by what is known, None where that is nothing; and the number of labels that are no tag of the model."""
+    """Scores by what is known, None where that is nothing; and the number of labels that are no tag of the model.
+
+    Videos that trained the model are left out.
+    """
     pairs, unknown = [], 0
     for found in predictions:
+        if found.video in truth.trained:
+            continue
         for one in whole_videos(truth.labels.get(found.video, ())):
             if one.label in found.class_names:
                 pairs.append((found, one))

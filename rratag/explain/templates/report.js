@@ -247,6 +247,7 @@
     else if (known) made.push(badge(`label: ${known}`));
     if (isTagged(video) && score(video) < report.unsure) made.push(badge("unsure", "unsure"));
     if (isTagged(video) && video.agreeing < glimpses) made.push(badge("glimpses disagree", "unsure"));
+    if (video.trained) made.push(badge("trained on"));
     if (video.status !== "ok") made.push(badge(video.reason ? `${video.status}: ${video.reason}` : video.status, "unsure"));
     return made;
   }
@@ -302,6 +303,7 @@
     errors: ["errors", (video) => isTagged(video) && video.truth.length > 0 && !isRight(video)],
     unsure: ["unsure", (video) => isTagged(video) && score(video) < report.unsure],
     disagree: ["glimpses disagree", (video) => isTagged(video) && video.agreeing < glimpses],
+    unseen: ["not trained on", (video) => isTagged(video) && !video.trained],
     corrected: ["corrected", (video) => corrections.has(video.id)],
   };
   const hasTruth = videos.some((video) => video.truth.length);
@@ -337,7 +339,7 @@
       && (!tag || (isTagged(video) && first(video).name === tag) || video.truth.some((one) => one.name === tag)
         || corrections.get(video.id) === tag)
       && (!status || video.status === status)
-      && (!pair || (isTagged(video) && first(video).name === pair[1] && video.truth.some((one) => one.name === pair[0])))
+      && (!pair || (isTagged(video) && !video.trained && first(video).name === pair[1] && isTrue(video, { name: pair[0] })))
       && [...only].every((name) => ONLY[name][1](video));
   }
 
@@ -411,7 +413,7 @@
     offer(find("sort"), Object.entries(SORTS).map(([value, [text]]) => [value, text]));
     offer(find("tags"), tags.map((tag) => [tag.shown, ""]));
     for (const [name, [text, holds]] of Object.entries(ONLY)) {
-      if (name === "errors" && !hasTruth) continue;
+      if ((name === "errors" && !hasTruth) || (name === "unseen" && !videos.some((video) => video.trained))) continue;
       const count = name === "corrected" ? "" : ` ${videos.filter(holds).length}`;
       const button = make("button", { type: "button", onclick: () => { only.delete(name) || only.add(name); list(); } }, text + count);
       button.dataset.only = name;
