@@ -369,7 +369,13 @@
     find("cards").append(...added);
     built = Math.min(Math.max(to, built), listed.length);
     find("more").textContent = built < listed.length ? `${listed.length - built} more` : "";
+    watcher.unobserve(find("more")); // asked anew, it also answers where the end of the list stayed in sight
+    if (built < listed.length) watcher.observe(find("more"));
   }
+
+  const watcher = new IntersectionObserver((seen) => {
+    if (seen.some((one) => one.isIntersecting)) grow();
+  }, { rootMargin: "1200px" });
 
   function move(step) {
     const shown = [...find("cards").children];
@@ -437,9 +443,6 @@
     });
     find("download").addEventListener("click", download);
     document.addEventListener("keydown", onKey);
-    new IntersectionObserver((seen) => {
-      if (seen.some((one) => one.isIntersecting) && built < listed.length) grow();
-    }, { rootMargin: "1200px" }).observe(find("more"));
     tellCorrections();
     list();
   }
