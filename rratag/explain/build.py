@@ -119,6 +119,7 @@ def build(tagging: Tagging, wanted: Wanted, progress: Progress[Any] = lambda ite
             if card["href"]:
                 card["href"] = page.link(Path(card["href"]), place if is_folder else place.parent)
         head = _head(tagging, wanted, found, truth, cards)
+        head["facts"] = _facts(tagging, wanted.model, place if is_folder else place.parent)
         content = page.render(head, _data(tagging, cards, [one["tags"] for one in head["scores"]["pairs"]]))
         try:
             if folder is None:
@@ -210,11 +211,9 @@ def _head(
     tagging: Tagging, wanted: Wanted, found: Sequence[Prediction], truth: Truth, cards: Sequence[Card]
 ) -> dict[str, Any]:
     """What the template shows by itself."""
-    model, spec = tagging.model, tagging.extraction.stores[0].spec
+    model = tagging.model
     evaluation, num_unknown = report.judged(found, truth)
     root = tagging.extraction.discovery.root
-    sampling = spec.meaning.get("sampling", {})
-    frames = sampling.get("frames") or f"{sampling.get('fps')} per second"
     failures = [card for card in cards if not card["rows"]]
     return {
         "title": readable(root.name or str(root)),
@@ -227,16 +226,25 @@ def _head(
         "num_unknown": num_unknown,
         "num_missing": len(truth.missing),
         "failures": failures,
-        "facts": [
-            ("videos", readable(str(root))),
-            ("model", readable(str(wanted.model))),
-            ("tags", f"{len(model.class_names)}, by {len(model.head.glimpse_weights())} glimpses"),
-            ("features", f"{spec.meaning.get('backbone')}, {frames} frames, {spec.meaning.get('input_size')} pixels"),
-            ("cache", readable(str(tagging.extraction.store.cache))),
-        ],
         "random_backbone": bool(model.info.get("random_backbone")),
         "charts": summary.charts(wanted.model, len(model.head.glimpse_weights())),
         "unsure": report.UNSURE,
         "with_gradients": sum("influence" in card for card in cards),
         "scores": summary.figures(evaluation),
     }
+
+
+def _facts(tagging: Tagging, model: Path, folder: Path) -> list[tuple[str, str]]:
+    """What was tagged, and by what; paths as seen from where the report lies."""
+    extraction = tagging.extraction
+    meaning = extraction.stores[0].spec.meaning
+    sampling = meaning.get("sampling", {})
+    frames = sampling.get("frames") or f"{sampling.get('fps')} per second"
+    size = f"{meaning.get('input_size')} pixels, crops {meaning.get('crops')}"
+    return [
+        ("videos", page.seen_from(extraction.discovery.root, folder)),
+        ("model", page.seen_from(model, folder)),
+        ("tags", f"{len(tagging.model.class_names)}, by {len(tagging.model.head.glimpse_weights())} glimpses"),
+        ("features", readable(f"{meaning.get('backbone')}, frames {frames}, {size}")),
+        ("cache", page.seen_from(extraction.store.cache, folder)),
+    ]

@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from rratag import files
 from rratag.errors import UsageError
+from rratag.evaluate.matrix import readable
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE, PICTURES = "index.html", "pictures"
@@ -76,6 +77,14 @@ def link(video: Path, folder: Path) -> str:
     except ValueError:  # on another drive
         return video.as_uri()
     return quote(os.fsencode(path.replace(os.sep, "/")))
+
+
+def seen_from(path: Path, folder: Path) -> str:
+    """`path` as it is called from `folder`, for a reader: whose machine it is belongs to nobody else."""
+    try:
+        return readable(os.path.relpath(path, folder))
+    except ValueError:  # on another drive
+        return readable(str(path))
 
 
 def data_address(jpeg: bytes) -> str:

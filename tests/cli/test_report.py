@@ -128,6 +128,7 @@ def test_failures_stand_in_it_with_their_reason(cli: CommandLine, model: Path) -
     assert (failed["status"], failed["reason"]) == ("unreadable", "empty")
     text = Path("report.html").read_text()
     assert "5 of 6 videos tagged" in text
+    assert str(Path.cwd()) not in text
     assert "&lt;i&gt;empty.mp4" in text
     assert "<i>empty" not in text
     assert 'class="tiles"' not in text  # a single folder is no tag

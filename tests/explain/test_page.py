@@ -106,6 +106,10 @@ def test_a_link_beside_the_page_is_no_scheme() -> None:
     assert link(Path("/v/javascript:alert(1).mp4"), Path("/v")) == "javascript%3Aalert%281%29.mp4"
 
 
+def test_paths_are_shown_as_seen_from_the_report() -> None:
+    assert page.seen_from(Path("/home/somebody/clips\udcff"), Path("/home/somebody/out")) == "../clips\\xff"
+
+
 def test_a_folder_replaces_a_report_and_nothing_else(tmp_path: Path) -> None:
     place = tmp_path / "report"
     for content in (b"one", b"two"):
