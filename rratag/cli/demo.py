@@ -241,12 +241,14 @@ def _linear_row(data: TrainingData, tagging: Tagging) -> dict[str, Any]:
 
 def _write(places: Places, tagging: Tagging, workers: int) -> None:
     from rratag.explain.build import Wanted, build
+    from rratag.explain.report import known_labels
     from rratag.tag.writers import write_tags
 
     about = options.about(tagging.model, tagging.extraction.stores[0].spec, config.TOP, "ensemble")
     write_tags(tagging.predictions(), places.tags, about)
     wanted = Wanted(places.report.absolute(), places.model.absolute(), gradient=GRADIENTS, workers=workers)
-    build(tagging, wanted, steps)
+    truth = known_labels([one.id for one in tagging.entries()], tagging.model.class_names, None)
+    build(tagging, wanted, truth, steps)
 
 
 def _tell(places: Places, rows: list[dict[str, Any]], seconds: float) -> None:

@@ -10,6 +10,8 @@ import typer
 from rratag import config
 from rratag.cli import options
 from rratag.cli.console import Report, say, set_verbosity, steps, track, warn
+from rratag.errors import UsageError
+from rratag.records import FLOW
 
 
 def report(
@@ -46,6 +48,7 @@ def report(
     set_verbosity(quiet=quiet)
     from rratag.data.labels import parse_columns
     from rratag.explain.build import Wanted, build
+    from rratag.explain.report import known_labels
     from rratag.features.extract import RunOptions
     from rratag.features.store import FeatureStore
     from rratag.model import load_model
@@ -60,14 +63,18 @@ def report(
     request = model_request(loaded, precision="fp32" if gradient else "auto")
     discovery = discover(paths)
     num_videos = len(discovery.videos) + len(discovery.failures)
-    wanted = Wanted(options.absolute(out), options.absolute(model), labels, names, gradient, workers)
-    wanted.place(num_videos)  # refuse an impossible --out before hours of work
+    wanted = Wanted(options.absolute(out), options.absolute(model), gradient, workers)
+    wanted.place(num_videos)  # refuse what is impossible before hours of work
+    if gradient and request.modality == FLOW:
+        raise UsageError("--gradient: this model looks at optical flow, of which there is nothing to show yet")
+    ids = [one.id for one in discovery.videos] + [one.video for one in discovery.failures]
+    truth = known_labels(ids, loaded.class_names, labels, names)
+    for line in truth.doubts:
+        warn(line)
     tagging = Tagging(loaded, discovery, request, FeatureStore(options.absolute(cache)), RunOptions(workers))
     for _ in track(tagging.extract(), num_videos, "extract"):
         pass
-    built = build(tagging, wanted, steps)
-    for line in built.doubts:
-        warn(line)
+    built = build(tagging, wanted, truth, steps)
     counted = Report(strict=False)
     for receipt in built.receipts:
         counted.add(receipt)

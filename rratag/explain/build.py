@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,13 +14,13 @@ from torch.nn import functional
 
 import rratag
 from rratag import files
-from rratag.errors import RratagError, StoppedError, UsageError
+from rratag.errors import RratagError, StoppedError
 from rratag.evaluate.cached import trained_on
 from rratag.evaluate.matrix import readable
 from rratag.explain import page, report, summary
 from rratag.explain.strips import decoded_view, influences
 from rratag.explain.thumbnails import strips_of
-from rratag.records import FLOW, Receipt
+from rratag.records import Receipt
 from rratag.tag.predict import view_rule
 from rratag.tag.writers import check_place
 
@@ -50,15 +50,12 @@ class Wanted:
     ----------
     out : where it goes, absolute; a name that ends in ``.html`` is a file where the videos are few enough
     model : folder of the model
-    labels, columns : label file, and its column names; see :func:`rratag.explain.report.known_labels`
     gradient : so many videos, the least sure ones, get heat maps of Eq. 7
     workers : decode processes
     """
 
     out: Path
     model: Path
-    labels: Path | None = None
-    columns: dict[str, str] = field(default_factory=dict)
     gradient: int = 0
     workers: int = 1
 
@@ -81,31 +78,32 @@ class Wanted:
 
 @dataclass
 class Built:
-    """A report that is written: ``place`` of its page, what became of each candidate, lines about labels in doubt."""
+    """A report that is written: ``place`` of its page, and what became of each candidate."""
 
     place: Path
     receipts: list[Receipt]
-    doubts: Sequence[str]
 
 
-def build(tagging: Tagging, wanted: Wanted, progress: Progress[Any] = lambda items, total, name: items) -> Built:
+def build(tagging: Tagging, wanted: Wanted, truth: Truth, progress: Progress[Any]) -> Built:
     """Write the report of a run whose features are there.
+
+    Parameters
+    ----------
+    truth : what is known of its videos; which of them trained the model is found here
+    progress : what the work passes through, with its amount and its name
 
     Raises
     ------
     UsageError
-        If gradients are wanted of optical flow, or `wanted.out` cannot be written.
-    LabelError
-        If the label file cannot be used.
+        If something else is at `wanted.out`.
+    RratagError
+        If the disk is full.
     """
-    if wanted.gradient and tagging.extraction.request.modality == FLOW:
-        raise UsageError("--gradient: this model looks at optical flow, of which there is nothing to show yet")
-    ids = [one.id for one in tagging.entries()]
-    place, is_folder = wanted.place(len(ids))
-    truth = report.known_labels(ids, tagging.model.class_names, wanted.labels, wanted.columns)
+    entries = tagging.entries()
+    place, is_folder = wanted.place(len(entries))
     keys = trained_on(wanted.model, tagging.model, tagging.extraction.store)
-    truth = replace(truth, trained=frozenset(one.id for one in tagging.entries() if one.key in keys))
-    cards, found, receipts = _cards(tagging, truth, progress, len(ids))
+    truth = replace(truth, trained=frozenset(one.id for one in entries if one.key in keys))
+    cards, found, receipts = _cards(tagging, truth, progress, len(entries))
     tagged = [card for card in cards if card["rows"]]
     _gradients(tagging, wanted.gradient, tagged, progress)
     with ExitStack() as stack:
@@ -128,7 +126,7 @@ def build(tagging: Tagging, wanted: Wanted, progress: Progress[Any] = lambda ite
                 folder.finish(content)
         except OSError as error:
             raise RratagError(f"{place}: cannot be written ({error.strerror}); choose another place") from error
-    return Built(place / page.PAGE if is_folder else place, receipts, truth.doubts)
+    return Built(place / page.PAGE if is_folder else place, receipts)
 
 
 def _inside(number: int, jpeg: bytes) -> str:

@@ -156,4 +156,6 @@ def test_what_cannot_be_is_refused_in_one_line(cli: CommandLine, model: Path) ->
     Path("taken").mkdir()
     Path("taken/notes.txt").write_text("mine")
     cli("report", "videos", "--out", "taken").says_one_line(2, "taken", "is no report")
+    Path("labels.csv").write_text("video,label\nred/0.mp4,red\nred/0.mp4,blue\n")
+    cli("report", "videos", "--labels", "labels.csv").says_one_line(1, "labels.csv", "keep one of the two")
     cli("report", "videos", "--model", "nowhere").says_one_line(1, "rratag train")

@@ -33,7 +33,10 @@
   const KEY = `rratag-report-${report.run}`;
   const corrections = new Map();
   try {
-    for (const [id, label] of JSON.parse(localStorage.getItem(KEY) || "[]")) corrections.set(id, label);
+    const known = new Map(videos.map((video) => [video.id, video.truth.length === 1 ? video.truth[0].name : null]));
+    for (const [id, label] of JSON.parse(localStorage.getItem(KEY) || "[]")) {
+      if (known.get(id) !== label) corrections.set(id, label); // else the labels have it by now
+    }
   } catch { /* storage is switched off: they last as long as the page */ }
 
   function correct(video, label) {
