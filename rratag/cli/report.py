@@ -64,7 +64,7 @@ def report(
     discovery = discover(paths)
     num_videos = len(discovery.videos) + len(discovery.failures)
     wanted = Wanted(options.absolute(out), options.absolute(model), gradient, workers)
-    wanted.place(num_videos)  # refuse what is impossible before hours of work
+    wanted.report(num_videos)  # refuse what is impossible before hours of work
     if gradient and request.modality == FLOW:
         raise UsageError("--gradient: this model looks at optical flow, of which there is nothing to show yet")
     ids = [one.id for one in discovery.videos] + [one.video for one in discovery.failures]
@@ -74,10 +74,10 @@ def report(
     tagging = Tagging(loaded, discovery, request, FeatureStore(options.absolute(cache)), RunOptions(workers))
     for _ in track(tagging.extract(), num_videos, "extract"):
         pass
-    built = build(tagging, wanted, truth, steps)
+    page, receipts = build(tagging, wanted, truth, steps)
     counted = Report(strict=False)
-    for receipt in built.receipts:
+    for receipt in receipts:
         counted.add(receipt)
     counted.tell()
-    say(f"wrote {built.place}")
+    say(f"wrote {page}")
     raise typer.Exit(counted.exit_code)

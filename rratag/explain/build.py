@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from torch.nn import functional
 
 import rratag
-from rratag import files
 from rratag.errors import RratagError, StoppedError
 from rratag.evaluate.cached import trained_on
 from rratag.evaluate.matrix import readable
@@ -22,12 +20,8 @@ from rratag.explain.strips import decoded_view, influences
 from rratag.explain.thumbnails import strips_of
 from rratag.records import Receipt
 from rratag.tag.predict import view_rule
-from rratag.tag.writers import check_place
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from rratag.explain.report import Card, Truth
     from rratag.tag.predict import Prediction
     from rratag.tag.run import Tagging
@@ -59,8 +53,8 @@ class Wanted:
     gradient: int = 0
     workers: int = 1
 
-    def place(self, num_videos: int) -> tuple[Path, bool]:
-        """The file or folder for so many videos, and whether it is a folder.
+    def report(self, num_videos: int) -> page.ReportFile | page.ReportFolder:
+        """The file or folder for so many videos.
 
         Raises
         ------
@@ -69,28 +63,21 @@ class Wanted:
         """
         is_page = self.out.suffix.lower() in PAGE_SUFFIXES
         if is_page and num_videos <= LARGEST_FILE:
-            check_place(self.out, "--out")
-            return self.out, False
-        place = self.out.with_suffix("") if is_page else self.out
-        page.check_folder(place)
-        return place, True
+            return page.ReportFile(self.out)
+        return page.ReportFolder(self.out.with_suffix("") if is_page else self.out)
 
 
-@dataclass
-class Built:
-    """A report that is written: ``place`` of its page, and what became of each candidate."""
-
-    place: Path
-    receipts: list[Receipt]
-
-
-def build(tagging: Tagging, wanted: Wanted, truth: Truth, progress: Progress[Any]) -> Built:
+def build(tagging: Tagging, wanted: Wanted, truth: Truth, progress: Progress[Any]) -> tuple[Path, list[Receipt]]:
     """Write the report of a run whose features are there.
 
     Parameters
     ----------
     truth : what is known of its videos; which of them trained the model is found here
     progress : what the work passes through, with its amount and its name
+
+    Returns
+    -------
+    The page, and what became of each candidate.
 
     Raises
     ------
@@ -100,51 +87,39 @@ def build(tagging: Tagging, wanted: Wanted, truth: Truth, progress: Progress[Any
         If the disk is full.
     """
     entries = tagging.entries()
-    place, is_folder = wanted.place(len(entries))
     keys = trained_on(wanted.model, tagging.model, tagging.extraction.store)
     truth = replace(truth, trained=frozenset(one.id for one in entries if one.key in keys))
-    cards, found, receipts = _cards(tagging, truth, progress, len(entries))
-    tagged = [card for card in cards if card["rows"]]
-    _gradients(tagging, wanted.gradient, tagged, progress)
-    with ExitStack() as stack:
-        folder = page.ReportFolder(place) if is_folder else None
-        if folder is not None:
-            stack.callback(folder.discard)
-        keep = _inside if folder is None else folder.picture
-        times = {one.video: one.time_s for one in found}
-        _pictures(tagging, tagged, times, wanted.workers, keep, progress)
-        for card in cards:
-            if card["href"]:
-                card["href"] = page.link(Path(card["href"]), place if is_folder else place.parent)
-        head = _head(tagging, wanted, found, truth, cards)
-        head["facts"] = _facts(tagging, wanted.model, place if is_folder else place.parent)
-        content = page.render(head, _data(tagging, cards, [one["tags"] for one in head["scores"]["pairs"]]))
-        try:
-            if folder is None:
-                files.write_atomically(place, content)
-            else:
-                folder.finish(content)
-        except OSError as error:
-            raise RratagError(f"{place}: cannot be written ({error.strerror}); choose another place") from error
-    return Built(place / page.PAGE if is_folder else place, receipts)
-
-
-def _inside(number: int, jpeg: bytes) -> str:
-    return page.data_address(jpeg)
+    try:
+        with wanted.report(len(entries)) as made:
+            cards, found, receipts = _cards(tagging, truth, progress, len(entries))
+            _gradients(tagging, wanted.gradient, cards, progress)
+            _pictures(tagging, cards, found, wanted.workers, made.picture, progress)
+            for card in cards:
+                if card["href"]:
+                    card["href"] = page.link(Path(card["href"]), made.folder)
+            head = _head(tagging, wanted, found, truth, cards)
+            head["facts"] = _facts(tagging, wanted.model, made.folder)
+            pairs = [one["tags"] for one in head["scores"]["pairs"]]
+            made.finish(page.render(head, _data(tagging, cards, pairs)))
+    except OSError as error:
+        raise RratagError(f"{wanted.out}: cannot be written ({error.strerror}); choose another place") from error
+    return made.page, receipts
 
 
 def _pictures(
     tagging: Tagging,
-    tagged: Sequence[Card],
-    times: Mapping[str, NDArray[np.float64]],
+    cards: Sequence[Card],
+    found: Sequence[Prediction],
     workers: int,
     keep: Callable[[int, bytes], str],
     progress: Progress[Any],
 ) -> None:
-    """The frames of each card: into it, as the address that `keep` gives them, their size and which they are."""
-    own = {video.id: video for video in tagging.extraction.discovery.videos}
-    wanted = {card["id"]: {place: float(times[card["id"]][place]) for place in card["shown"]} for card in tagged}
-    strips = strips_of([own[card["id"]] for card in tagged], wanted, tagging.extraction.request, workers)
+    """The frames of each tagged card: into it, as the address that `keep` gives them, their size and which they are."""
+    videos = {video.id: video for video in tagging.extraction.discovery.videos}
+    time_s = {one.video: one.time_s for one in found}
+    tagged = [card for card in cards if card["rows"]]
+    wanted = {card["id"]: {place: float(time_s[card["id"]][place]) for place in card["shown"]} for card in tagged}
+    strips = strips_of([videos[card["id"]] for card in tagged], wanted, tagging.extraction.request, workers)
     for number, (card, strip) in enumerate(zip(tagged, progress(strips, len(tagged), "pictures"), strict=True)):
         card["message"] = card["message"] or strip.message
         if strip.positions:
@@ -174,9 +149,10 @@ def _cards(
     return cards, predictions, receipts
 
 
-def _gradients(tagging: Tagging, count: int, tagged: Sequence[Card], progress: Progress[Any]) -> None:
+def _gradients(tagging: Tagging, count: int, cards: Sequence[Card], progress: Progress[Any]) -> None:
     """Eq. 7 for the least sure videos: into their cards."""
     videos = {video.id: video for video in tagging.extraction.discovery.videos}
+    tagged = [card for card in cards if card["rows"]]
     least = sorted(tagged, key=lambda card: float(card["rows"][0][1]))[:count]
     for card in progress(least, len(least), "gradients"):
         try:

@@ -21,6 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rratag import files
 from rratag.errors import UsageError
 from rratag.evaluate.matrix import readable
+from rratag.tag.writers import check_place
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE, PICTURES = "index.html", "pictures"
@@ -87,26 +88,60 @@ def seen_from(path: Path, folder: Path) -> str:
         return readable(str(path))
 
 
-def data_address(jpeg: bytes) -> str:
-    """A picture as an address that holds it."""
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+class ReportFile:
+    """A report that is one file; use as a context manager, as `ReportFolder`.
 
-
-class ReportFolder:
-    """A folder that is filled beside its place and put there as a whole.
+    Attributes
+    ----------
+    page : the HTML file
+    folder : where it lies, from which links lead to the videos
 
     Raises
     ------
     UsageError
-        If something else is in its place.
+        If it cannot be written.
+    """
+
+    def __init__(self, place: Path) -> None:
+        check_place(place, "--out")
+        self.page, self.folder = place, place.parent
+
+    def __enter__(self) -> ReportFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def picture(self, number: int, jpeg: bytes) -> str:
+        """The address of a picture, which holds it."""
+        return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+    def finish(self, content: bytes) -> None:
+        """Write the page."""
+        files.write_atomically(self.page, content)
+
+
+class ReportFolder:
+    """A report with its pictures as files: filled beside its place, and put there as a whole.
+
+    Raises
+    ------
+    UsageError
+        If something else is in its place, or it cannot be made.
     """
 
     def __init__(self, place: Path) -> None:
         check_folder(place)
-        self.place = place
-        self.scratch = Path(tempfile.mkdtemp(prefix=files.TEMPORARY_PREFIX, dir=place.parent))
+        self.page, self.folder = place / PAGE, place
+
+    def __enter__(self) -> ReportFolder:
+        self.scratch = Path(tempfile.mkdtemp(prefix=files.TEMPORARY_PREFIX, dir=self.folder.parent))
         self.new = self.scratch / "new"
         (self.new / PICTURES).mkdir(parents=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
     def picture(self, number: int, jpeg: bytes) -> str:
         """Keep a picture; its address."""
@@ -114,16 +149,12 @@ class ReportFolder:
         (self.new / name).write_bytes(jpeg)
         return name
 
-    def finish(self, page: bytes) -> None:
-        """Put the folder in its place."""
-        (self.new / PAGE).write_bytes(page)
-        if self.place.exists():
-            os.rename(self.place, self.scratch / "old")
-        os.rename(self.new, self.place)
-
-    def discard(self) -> None:
-        """Remove what does not belong to the result: all of it, before `finish`."""
-        shutil.rmtree(self.scratch, ignore_errors=True)
+    def finish(self, content: bytes) -> None:
+        """Write the page, and put the folder in its place; what was there goes."""
+        (self.new / PAGE).write_bytes(content)
+        if self.folder.exists():
+            os.rename(self.folder, self.scratch / "old")
+        os.rename(self.new, self.folder)
 
 
 def check_folder(place: Path) -> None:

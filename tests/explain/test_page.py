@@ -113,12 +113,13 @@ def test_paths_are_shown_as_seen_from_the_report() -> None:
 def test_a_folder_replaces_a_report_and_nothing_else(tmp_path: Path) -> None:
     place = tmp_path / "report"
     for content in (b"one", b"two"):
-        folder = ReportFolder(place)
-        assert folder.picture(7, content) == "pictures/000007.jpg"
-        folder.finish(content)
-        folder.discard()
+        with ReportFolder(place) as folder:
+            assert folder.picture(7, content) == "pictures/000007.jpg"
+            folder.finish(content)
         assert (place / page.PAGE).read_bytes() == (place / "pictures/000007.jpg").read_bytes() == content
         assert [one.name for one in tmp_path.iterdir()] == ["report"]
+    (tmp_path / "ordinary").mkdir()
+    assert place.stat().st_mode == (tmp_path / "ordinary").stat().st_mode
     (place / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="is no report"):
         ReportFolder(place)
@@ -128,9 +129,9 @@ def test_a_folder_replaces_a_report_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_was_not_finished_leaves_nothing(tmp_path: Path) -> None:
-    folder = ReportFolder(tmp_path / "report")
-    folder.picture(0, b"x")
-    folder.discard()
+    with ReportFolder(tmp_path / "report") as folder:
+        folder.picture(0, b"x")
+        assert list(tmp_path.iterdir())
     assert not list(tmp_path.iterdir())
 
 

@@ -152,7 +152,7 @@
         const title = document.createElementNS(SVG, "title");
         title.textContent = `glimpse ${k + 1}, ${seconds(video.times[t])}: ${percent(share)} of its attention`;
         for (const [name, value] of Object.entries({
-          x: t + 0.03, y: k + 0.06, width: 0.94, height: 0.88, fill: "currentColor", "fill-opacity": (share / most).toFixed(3),
+          x: t, y: k, width: 1, height: 1, fill: "currentColor", "fill-opacity": (share / most).toFixed(3),
         })) made.setAttribute(name, value);
         made.append(title);
         picture.append(made);
