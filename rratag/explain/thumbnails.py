@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 AREA = 16_000
 """Pixels of a small frame, of any shape: 171x96 of a picture of 16:9."""
-QUALITY = 70
+QUALITIES = (70, 55, 40, 25)
+"""Of JPEG: the first that needs no more than :data:`MOST_BYTES`, or the last."""
+MOST_BYTES = 36_000
+"""Of the frames of a video; as text inside a page they take a third more."""
 BLOCK = 16
 """Of JPEG with halved colours: frames whose heights are multiples of it do not bleed into each other."""
 SAME_S = 1e-3
@@ -82,7 +85,10 @@ def small_size(height: int, width: int) -> tuple[int, int]:
 
 
 def encoded(picture: NDArray[np.uint8]) -> bytes:
-    """JPEG of a picture (H, W, 3)."""
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=QUALITY, optimize=True)
+    """JPEG of a picture (H, W, 3), the coarser the more there is in it."""
+    for quality in QUALITIES:
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, "JPEG", quality=quality, optimize=True)
+        if file.tell() <= MOST_BYTES:
+            break
     return file.getvalue()

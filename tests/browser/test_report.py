@@ -42,8 +42,7 @@ def test_every_video_has_a_card_and_no_picture_is_broken(look: Open, reports: Re
         page = look(file)
         assert set(names(page)) == shown_names(data_of(page)["videos"])
         assert page.locator(".card").count() == NUM_VIDEOS
-        for image in page.locator("img").all():
-            image.scroll_into_view_if_needed()
+        page.evaluate("for (const one of document.images) one.loading = 'eager'")
         page.wait_for_function("[...document.images].every((one) => one.complete)")
         assert page.evaluate("[...document.images].filter((one) => !one.naturalWidth).length") == 0
         assert page.evaluate("[...document.images].filter((one) => !one.alt).length") == 0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rratag.explain.thumbnails import AREA, BLOCK, small_size, strips_of
+from rratag.explain.thumbnails import AREA, BLOCK, MOST_BYTES, encoded, small_size, strips_of
 from rratag.features.request import Request
 from rratag.records import Video
 from rratag.video.plan import Sampling
@@ -48,3 +48,16 @@ def test_small_frames_keep_their_shape_and_size(height: int, width: int) -> None
     assert tall % BLOCK == 0
     assert wide / tall == pytest.approx(width / height, rel=0.02, abs=1 / tall)
     assert AREA / 2 < tall * wide < 2 * AREA
+
+
+def test_busy_pictures_are_coded_coarser_and_plain_ones_are_not() -> None:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[: 8 * 96, :171]
+    plain = np.stack([x, y % 96, 255 - x], axis=2).astype(np.uint8)
+    busy = np.clip(plain + rng.normal(0, 24, plain.shape), 0, 255).astype(np.uint8)
+    errors = []
+    for picture in (plain, busy):
+        jpeg = encoded(picture)
+        assert len(jpeg) <= MOST_BYTES
+        errors.append(np.abs(np.asarray(Image.open(io.BytesIO(jpeg))).astype(int) - picture).mean())
+    assert errors[0] < 3 < errors[1]
