@@ -6,11 +6,18 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from rratag.data.labels import from_csv
+from rratag.explain import summary
+from rratag.explain.page import render
+from rratag.explain.report import Truth, card, judged
+from rratag.records import Instance
 from tests.browser.conftest import BLUE, HOSTILE, RED, Open, Reports
 from tests.conftest import CommandLine
+from tests.explain.test_page import HEAD
+from tests.explain.test_report import NAMES, prediction
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -25,7 +32,7 @@ def data_of(page: Page) -> dict[str, Any]:
 
 def names(page: Page) -> list[str]:
     """Names on the cards of the list, all of it."""
-    for _ in range(NUM_VIDEOS):
+    for _ in range(20):
         if page.locator("#more").text_content():
             page.locator("#more").scroll_into_view_if_needed()
             page.wait_for_timeout(100)
@@ -92,6 +99,38 @@ def test_filters_show_what_they_say(look: Open, reports: Reports) -> None:
     assert page.locator("#found").inner_text() == f"{NUM_VIDEOS} videos"
 
 
+def test_a_confused_pair_shows_its_videos(look: Open, tmp_path: Path) -> None:
+    videos = [prediction(f"{number}.mp4", number) for number in range(40)]
+    labels = {one.video: [Instance(one.video, "", NAMES[place % 2])] for place, one in enumerate(videos)}
+    truth = Truth(labels, trained=frozenset(one.video for one in videos[:10]))
+    evaluation, _ = judged(videos, truth)
+    scores = summary.figures(evaluation)
+    cards = [card(one, [1, 1, 1], np.array([[0, 0, 1, 1]]), labels[one.video]) for one in videos]
+    data = {
+        "run": "0",
+        "unsure": 0.5,
+        "tags": [{"name": name, "shown": name} for name in NAMES],
+        "glimpses": 3,
+        "pairs": [one["tags"] for one in scores["pairs"]],
+        "videos": [{**one, "href": "", "trained": one["id"] in truth.trained} for one in cards],
+    }
+    file = tmp_path / "report.html"
+    file.write_bytes(render({**HEAD, "scores": scores}, data))
+    page = look(file)
+    buttons = page.locator(".pair")
+    assert buttons.count() == len(scores["pairs"]) > 3
+    for place, pair in enumerate(scores["pairs"]):
+        buttons.nth(place).click()
+        found = names(page)
+        assert len(found) == pair["count"]
+        for name in found:
+            one = next(video for video in videos if video.video == name)
+            assert name not in truth.trained
+            assert (labels[name][0].label, NAMES[one.ranking()[0]]) == tuple(pair["tags"])
+    buttons.nth(len(scores["pairs"]) - 1).click()
+    assert len(names(page)) == len(videos)
+
+
 def test_sorting(look: Open, reports: Reports) -> None:
     page = look(reports.page)
     videos = {video["name"]: video for video in data_of(page)["videos"]}
@@ -113,24 +152,19 @@ def test_scores_on_a_card_are_those_of_the_data(look: Open, reports: Reports) ->
     page = look(reports.page)
     videos = {video["name"]: video for video in data_of(page)["videos"]}
     names(page)
-    for card in page.locator(".card:not(.failed)").all():
-        video = videos[str(card.get_attribute("aria-label"))]
+    for made in page.locator(".card:not(.failed)").all():
+        video = videos[str(made.get_attribute("aria-label"))]
         cells = [
-            [float(cell) for cell in row.locator("td").all_text_contents()] for row in card.locator("tbody tr").all()
+            [float(cell) for cell in row.locator("td").all_text_contents()] for row in made.locator("tbody tr").all()
         ]
         for row, (_, *shares) in zip(cells, video["rows"], strict=True):
             assert row == pytest.approx(shares, abs=6e-4)
-        width = (
-            card.locator("tbody tr")
-            .first.locator(".bar i")
-            .first.evaluate(
-                "(bar) => bar.getBoundingClientRect().width / bar.parentElement.getBoundingClientRect().width"
-            )
-        )
+        share = "(bar) => bar.getBoundingClientRect().width / bar.parentElement.getBoundingClientRect().width"
+        width = made.locator("tbody .bar i").first.evaluate(share)
         assert width == pytest.approx(video["rows"][0][1], abs=0.03)
-        cell = card.locator(".time rect").nth(4)  # the second glimpse's second frame of three
+        rect = made.locator(".time rect").nth(4)  # the second glimpse's second frame of three
         row = video["attention"][1]
-        assert float(str(cell.get_attribute("fill-opacity"))) == pytest.approx(row[1] / max(row), abs=1e-3)
+        assert float(str(rect.get_attribute("fill-opacity"))) == pytest.approx(row[1] / max(row), abs=1e-3)
 
 
 def test_heat_lies_where_the_levels_are(look: Open, reports: Reports) -> None:
