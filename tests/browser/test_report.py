@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rratag.data.labels import from_csv
 from rratag.explain import summary
@@ -55,6 +57,28 @@ def test_every_video_has_a_card_and_no_picture_is_broken(look: Open, reports: Re
         assert page.evaluate("[...document.images].filter((one) => !one.alt).length") == 0
         # three frames a video, each in the strip and enlarged
         assert page.locator("img").count() == (NUM_VIDEOS - 1) * 6
+
+
+def test_frames_are_those_of_the_times_below_them(look: Open, reports: Reports) -> None:
+    for file in (reports.page, reports.index):
+        page = look(file)
+        names(page)
+        made = page.locator('.card[aria-label="blue/3.mp4"]')
+        made.scroll_into_view_if_needed()
+        places = []
+        for figure in made.locator("figure").all():
+            window = figure.locator(".window")
+            window.hover()  # which takes the heat away
+            page.wait_for_function(
+                "[...document.images].filter((one) => one.closest('.card:hover')).every((one) => one.complete)"
+            )
+            picture = np.asarray(Image.open(io.BytesIO(window.screenshot())).convert("RGB"))
+            bright = 2 + np.flatnonzero((picture.min(2) > 180).sum(0)[2:-2] > picture.shape[0] / 8)  # not its edges
+            time_s = float(str(figure.locator("figcaption").text_content()).split()[0])
+            # the square is a fifth of the picture wide and begins after a tenth of it for each tenth of a second
+            assert bright.mean() / picture.shape[1] == pytest.approx(time_s + 0.1, abs=0.03)
+            places.append(time_s)
+        assert places == [0.1, 0.4, 0.6] * 2
 
 
 def test_filters_show_what_they_say(look: Open, reports: Reports) -> None:
