@@ -9,7 +9,7 @@ import typer
 
 import rratag
 from rratag import config
-from rratag.cli import bench, cache, compare, demo, doctor, evaluate, explain, extract, labels, predict, train
+from rratag.cli import bench, cache, compare, demo, doctor, evaluate, explain, extract, labels, predict, report, train
 from rratag.cli.console import one_line_errors
 from rratag.errors import UsageError
 
@@ -112,6 +112,7 @@ app.command("train")(one_line_errors(train.train))
 app.command("predict")(one_line_errors(predict.predict))
 app.command("evaluate")(one_line_errors(evaluate.evaluate))
 app.command("explain")(one_line_errors(explain.explain))
+app.command("report")(one_line_errors(report.report))
 app.command("compare")(one_line_errors(compare.compare))
 app.add_typer(cache.app, name="cache")
 app.command("demo")(one_line_errors(demo.demo))

@@ -16,7 +16,7 @@ import typer
 import rratag
 from rratag import config, files
 from rratag.cli import options
-from rratag.cli.console import lines, out, say, set_verbosity, track
+from rratag.cli.console import lines, out, say, set_verbosity, steps, track
 from rratag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ EPOCHS = 20
 """Smaller pictures and fewer epochs than the defaults: a demo of minutes, on two cores."""
 UNSEEN_SEED = 1_000_000
 """Added to the seed for the unseen videos: none of them shares its draws with a labelled one."""
+GRADIENTS = 4
+"""Videos of the report with heat maps of Eq. 7."""
 MARKER = "rratag-demo.json"
 
 
@@ -67,6 +69,11 @@ class Places:
         return self.folder / "tags.csv"
 
     @property
+    def report(self) -> Path:
+        """The page that shows them."""
+        return self.folder / "report.html"
+
+    @property
     def results(self) -> Path:
         """The table, for machines."""
         return self.folder / "results.json"
@@ -92,7 +99,7 @@ def demo(
     _render(places, seed, workers)
     _extract(places, workers)
     rows, tagging = _learn(places, seed, workers)
-    _write(places, tagging)
+    _write(places, tagging, workers)
     seconds = time.monotonic() - started
     result = {"seed": seed, "unseen_videos": rows[0]["videos"], "heads": rows, "seconds": round(seconds, 1)}
     files.write_atomically(places.results, (json_module.dumps(result, indent=1) + "\n").encode())
@@ -232,11 +239,16 @@ def _linear_row(data: TrainingData, tagging: Tagging) -> dict[str, Any]:
     }
 
 
-def _write(places: Places, tagging: Tagging) -> None:
+def _write(places: Places, tagging: Tagging, workers: int) -> None:
+    from rratag.explain.build import Wanted, build
+    from rratag.explain.report import known_labels
     from rratag.tag.writers import write_tags
 
     about = options.about(tagging.model, tagging.extraction.stores[0].spec, config.TOP, "ensemble")
     write_tags(tagging.predictions(), places.tags, about)
+    wanted = Wanted(places.report.absolute(), places.model.absolute(), gradient=GRADIENTS, workers=workers)
+    truth = known_labels([one.id for one in tagging.entries()], tagging.model.class_names, None)
+    build(tagging, wanted, truth, steps)
 
 
 def _tell(places: Places, rows: list[dict[str, Any]], seconds: float) -> None:
@@ -253,6 +265,7 @@ def _tell(places: Places, rows: list[dict[str, Any]], seconds: float) -> None:
         (places.labelled, "rendered videos, one folder per tag"),
         (places.unseen, "unseen videos, with truth.csv: where each bird is"),
         (places.tags, "their tags: score of every glimpse, when and where it looked"),
+        (places.report, "a page that shows them with the evidence: open it in a browser"),
         (places.model, "the model"),
         (places.results, "this table"),
     ):

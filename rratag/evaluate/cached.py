@@ -324,6 +324,13 @@ def _stores(model: Model, store: FeatureStore, crops: str | None) -> list[SpecSt
     return found
 
 
+def trained_on(folder: Path, model: Model, store: FeatureStore) -> set[str]:
+    """Keys of the videos that trained a model, as far as its folder and this cache know them."""
+    if not (folder / LABELS_FILE).is_file():
+        return set()
+    return {one.key for one in _own_part(folder, model, store, "train")[0].instances}
+
+
 def _own_part(folder: Path, model: Model, store: FeatureStore, part: str | None) -> tuple[LabelSet, str]:
     """Videos of one part of the split that the model was trained with, and which part that is."""
     path = folder / LABELS_FILE

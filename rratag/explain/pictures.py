@@ -27,6 +27,12 @@ def coloured(heat: NDArray[np.floating]) -> NDArray[np.uint8]:
     return np.stack(channels, axis=-1).round().astype(np.uint8)
 
 
+def relative(heat: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Heat, at least 0, as a share in [0, 1] of what counts as most in all of it."""
+    most = float(np.quantile(heat, TOP_SHARE)) or float(heat.max()) or 1.0
+    return np.asarray(np.clip(heat / most, 0, 1))
+
+
 def blended(frames: NDArray[np.uint8], heat: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Heat over frames; of one scale for all frames, so that they can be compared.
 
@@ -35,8 +41,7 @@ def blended(frames: NDArray[np.uint8], heat: NDArray[np.floating]) -> NDArray[np
     frames : (N, H, W, 3)
     heat : (N, H, W), at least 0
     """
-    most = float(np.quantile(heat, TOP_SHARE)) or float(heat.max()) or 1.0
-    scaled = np.clip(heat / most, 0, 1)
+    scaled = relative(heat)
     share = STRONGEST * scaled[..., None]
     return np.asarray(((1 - share) * frames + share * coloured(scaled)).round(), np.uint8)
 

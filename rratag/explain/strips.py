@@ -92,16 +92,23 @@ def strips(head: GlimpseHead, backbone: Backbone, view: View, title: str) -> dic
         return strip([("frames", frames), *rows], captions, f"{title}: {name}")
 
     enlarged = functional.interpolate(attention[:, shown], frames.shape[1:3], mode="bilinear")
-    moved = influence(backbone, images, attention_gradients(head, maps)[:, shown])
+    moved = influences(head, backbone, view, shown.tolist())
     found = {
         "attention": sheet("where each glimpse looked", enlarged, "glimpse"),
-        "influence": sheet("pixels that moved each attention (Eq. 7)", smoothed(moved), "glimpse"),
+        "influence": sheet("pixels that moved each attention (Eq. 7)", moved, "glimpse"),
     }
     taken = suppression_gradients(head, maps)[:, shown]
     if len(taken):
         heat = smoothed(influence(backbone, images, taken))
         found["suppressed"] = sheet("pixels behind the four most suppressed channels", heat, "reduction")
     return found
+
+
+def influences(head: GlimpseHead, backbone: Backbone, view: View, shown: Sequence[int]) -> Tensor:
+    """Eq. 7 through the Gaussian filter: of each glimpse, for the frames at these positions; (K, len(shown), H, W)."""
+    maps = torch.from_numpy(view.maps).to(next(head.parameters()))
+    images = torch.from_numpy(view.frames[list(shown)])
+    return smoothed(influence(backbone, images, attention_gradients(head, maps)[:, shown]))
 
 
 def smoothed(heat: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,6 +86,7 @@ class Prediction(Scored):
     peak_frames : of shape (V, K), position of the frame that holds the greatest mass
     peak_boxes : of shape (V, K, 4), the box in it; x0, y0, x1, y1, fractions of the upright full picture
     peak_views : of shape (V, K), the view of that frame; None where pass v is view v
+    cells : of shape (V, K, T, h, w), the attention itself, where it was asked for; of joint views (1, K, T*V, h, w)
     """
 
     logits: NDArray[np.float32]
@@ -94,6 +95,7 @@ class Prediction(Scored):
     peak_frames: NDArray[np.int64]
     peak_boxes: NDArray[np.float64]
     peak_views: NDArray[np.int64] | None = None
+    cells: NDArray[np.float32] | None = None
 
     @property
     def frames_used(self) -> int:
@@ -134,6 +136,8 @@ def predict_cached(
     again: Callable[[Entry], Entry] | None = None,
     crop_fusion: str = "mean",
     frames_of: FramesOf | None = None,
+    *,
+    keep_cells: bool = False,
 ) -> Iterator[Prediction | Receipt]:
     """Tag videos from the cache.
 
@@ -146,6 +150,7 @@ def predict_cached(
     again : called with an entry whose features are damaged or gone, extracts them again; None raises instead
     crop_fusion : one of `CROP_FUSIONS`
     frames_of : times of a video's cached frames, in seconds, to the positions of those that count; all by default
+    keep_cells : give the attention to every cell, too: some ten thousand numbers a video
 
     Returns
     -------
@@ -171,14 +176,14 @@ def predict_cached(
         if isinstance(item, _Loaded):
             size = item.features.maps.size * 4
             if held and held + size > GROUP_BYTES:
-                yield from _flush(model, rule, waiting, crop_fusion)
+                yield from _flush(model, rule, waiting, crop_fusion, keep_cells)
                 waiting, held = [], 0
             held += size
         waiting.append(item)
         if not held:
-            yield from _flush(model, rule, waiting, crop_fusion)
+            yield from _flush(model, rule, waiting, crop_fusion, keep_cells)
             waiting = []
-    yield from _flush(model, rule, waiting, crop_fusion)
+    yield from _flush(model, rule, waiting, crop_fusion, keep_cells)
 
 
 @dataclass(frozen=True)
@@ -207,7 +212,7 @@ def _load(
 
 
 def _flush(
-    model: Model, rule: ViewRule, waiting: list[Receipt | _Loaded], crop_fusion: str
+    model: Model, rule: ViewRule, waiting: list[Receipt | _Loaded], crop_fusion: str, keep_cells: bool
 ) -> Iterator[Prediction | Receipt]:
     """Run the head once per map shape; hand results back in order."""
     groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
@@ -217,7 +222,7 @@ def _flush(
     done: dict[int, Prediction] = {}
     for positions in groups.values():
         loaded = [item for item in (waiting[position] for position in positions) if isinstance(item, _Loaded)]
-        done.update(zip(positions, _predict_group(model, rule, loaded, crop_fusion), strict=True))
+        done.update(zip(positions, _predict_group(model, rule, loaded, crop_fusion, keep_cells), strict=True))
     for position, item in enumerate(waiting):
         yield item if isinstance(item, Receipt) else done[position]
 
@@ -274,7 +279,9 @@ def check_views(crop_fusion: str, meanings: Iterable[dict[str, Any]]) -> None:
         )
 
 
-def _predict_group(model: Model, rule: ViewRule, videos: list[_Loaded], crop_fusion: str) -> list[Prediction]:
+def _predict_group(
+    model: Model, rule: ViewRule, videos: list[_Loaded], crop_fusion: str, keep_cells: bool = False
+) -> list[Prediction]:
     """Predictions for videos of equal (T, V, h, w, C)."""
     _, views, height, width, channels = videos[0].features.maps.shape
     if channels != model.head_config.channels:
@@ -297,12 +304,17 @@ def _predict_group(model: Model, rule: ViewRule, videos: list[_Loaded], crop_fus
         concatenation = _by_pass(concatenation_scores(logits), passes).mean(axis=1)
         attention = _by_pass(output.attention, passes)  # [B,P,K,T,h,w]; [B,1,K,T*V,h,w] if joint
     all_logits = _by_pass(logits, passes)
-    return [
+    found = [
         _prediction(
             model, rule, video, all_logits[row], per_glimpse[row], ensemble[row], concatenation[row], attention[row]
         )
         for row, video in enumerate(videos)
     ]
+    return (
+        [replace(one, cells=attention[row].astype(np.float32)) for row, one in enumerate(found)]
+        if keep_cells
+        else found
+    )
 
 
 def _prediction(

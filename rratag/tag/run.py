@@ -133,7 +133,7 @@ class Tagging:
         meaning = self.extraction.stores[0].spec.meaning
         return [predict_features(model, meaning, entry.receipt, features, self.crop_fusion) for model in self.models]
 
-    def predictions(self, number: int = 0) -> Iterator[Prediction | Receipt]:
+    def predictions(self, number: int = 0, *, keep_cells: bool = False) -> Iterator[Prediction | Receipt]:
         """Tag what `extract` found, sorted by id: one result per candidate, by the model of this number.
 
         A video whose cached features are damaged is extracted again on the way, so its receipt may be another.
@@ -148,6 +148,7 @@ class Tagging:
             self.extraction.again,
             self.crop_fusion,
             None if self.test_frames is None else partial(chosen_frames, most=self.test_frames),
+            keep_cells=keep_cells,
         )
         for entry in entries:
             yield self._streamed[entry.id][number] if self._is_streamed(entry) else next(cached)

@@ -46,4 +46,7 @@ def test_the_demo_makes_what_it_says(cli: CommandLine, tmp_path: Path) -> None:
     assert right / len(best) == pytest.approx(heads["RRA, 4 glimpses"]["accuracy"])
     assert len((folder / "clips/truth.csv").read_text().splitlines()) > len(CLASSES)
     assert (folder / ".rratag/models/latest/config.json").is_file()
+    page = (folder / "report.html").read_text()
+    assert f"{right} of {len(best)}<" in page
+    assert "trained on" not in page.partition("<main>")[0]
     cli("demo", "--out", folder, "--seed", 5).says_one_line(2, "not this demo's")

@@ -241,3 +241,23 @@ def test_rule_of_the_views_comes_back_from_the_meaning(crops: str) -> None:
 
 def test_nothing_to_predict() -> None:
     assert predict_all(make_model(), FakeStore(), []) == []
+
+
+@pytest.mark.parametrize("crops", ["1", "3"])
+def test_cells_are_the_attention_itself(crops: str) -> None:
+    store, model = FakeStore(crops), make_model()
+    views = int(crops)
+    entries = [
+        store.add("a", (4, views, 3, 5), 1),
+        store.add("b", (4, views, 3, 5), 2),
+        store.add("c", (2, views, 2, 3), 3),
+    ]
+    plain = predict_all(model, store, entries)
+    for without, found in zip(plain, predict_cached(model, store, entries, keep_cells=True), strict=True):  # type: ignore[arg-type]
+        assert isinstance(without, Prediction)
+        assert isinstance(found, Prediction)
+        assert without.cells is None
+        assert found.cells is not None
+        np.testing.assert_allclose(found.cells.sum((3, 4)).mean(0), without.attention, atol=1e-6)
+        np.testing.assert_array_equal(found.cells.sum((3, 4)).argmax(-1), without.peak_frames)
+        np.testing.assert_array_equal(found.scores, without.scores)
