@@ -227,9 +227,11 @@
       return make("tr", {}, make("th", { scope: "row", className: mark }, make("bdi", {}, tags[tag].shown)),
         ...shares.map((share, k) => bar(share, best[k] === tag)));
     });
-    return make("div", { className: "scroll" }, make("table", { className: "scores" },
+    const table = make("table", { className: "scores" },
       make("thead", {}, make("tr", {}, ...heads.map((name, k) => make("th", { scope: "col", title: k > 1 ? `glimpse ${name}` : "" }, name)))),
-      make("tbody", {}, ...rows)));
+      make("tbody", {}, ...rows));
+    table.style.minWidth = `${110 + 44 * (glimpses + 1)}px`;
+    return make("div", { className: "scroll" }, table);
   }
 
   function account(video) {
