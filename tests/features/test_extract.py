@@ -541,7 +541,8 @@ def test_an_estimate_changes_nothing_and_is_near_the_truth(with_bad: Path, tmp_p
 
 def run_command(folder: Path, cache: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "rratag", "extract", str(folder), "--cache", str(cache), *TINY_OPTIONS]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    env = {**os.environ, "RRATAG_RUNTIME": "torch"}
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> None:
