@@ -449,9 +449,13 @@ def test_stopping_early_leaves_nothing_behind(clips, hooked, how):
         signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
         # a shell starts background jobs, such as a whole test run, with SIGINT ignored
         before_int = signal.signal(signal.SIGINT, signal.default_int_handler)
-        with pytest.raises(KeyboardInterrupt):  # whenever it comes
+
+        def interrupted() -> None:
             signal.setitimer(signal.ITIMER_REAL, 0.2)
             next(results)
+
+        with pytest.raises(KeyboardInterrupt):  # whenever it comes
+            interrupted()
         signal.signal(signal.SIGINT, before_int)
     assert time.monotonic() - started < 5
     assert children() == before
