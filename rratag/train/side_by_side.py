@@ -50,10 +50,10 @@ def run_side_by_side(
     except BrokenProcessPool as error:
         raise StoppedError("a training process was killed; the same command goes on: give fewer --workers") from error
     except BaseException:  # an interrupt above all: what is being trained is lost, what is kept stays
-        pool.shutdown(wait=False, cancel_futures=True)
         for child in multiprocessing.active_children():
             child.terminate()
-            child.join()
+        # the pool waits for them: of two that wait for a process, one would never hear of its end
+        pool.shutdown(cancel_futures=True)
         raise
     pool.shutdown()
 
