@@ -76,12 +76,22 @@ class Interval:
     high: float
 
 
-def interval(values: NDArray[np.float64]) -> Interval | None:
-    """2.5 % and 97.5 % quantile of a figure's draws, of shape (draws,); those without the figure are NaN."""
+def interval(values: NDArray[np.float64], estimate: float, least: float = 0.0) -> Interval | None:
+    """2.5 % and 97.5 % quantile of a figure's draws, moved so that their mean is the figure itself.
+
+    A draw holds some videos several times, and a right one that stands high in a list then counts as several: the mean
+    of the draws of an average precision lies above it.
+
+    Parameters
+    ----------
+    values : the figure in each draw, of shape (draws,); NaN in those that are without it
+    estimate : the figure, at least `least` and at most 1
+    """
     known = values[~np.isnan(values)]
     if not len(known):
         return None
-    low, high = np.quantile(known, [0.025, 0.975])
+    ends = np.quantile(known, [0.025, 0.975]) + (estimate - known.mean())
+    low, high = np.clip(ends, least, 1.0)
     return Interval(float(low), float(high))
 
 

@@ -141,5 +141,5 @@ def judged_by(pool: Pool, truth: Sequence[Instance], keep_top: int | None) -> Ju
 
 def figure(value: float, draws: NDArray[np.float64]) -> Figure:
     """A figure with the interval of its draws."""
-    found = interval(draws)
+    found = interval(draws, value)
     return Figure(value, found.low if found else None, found.high if found else None)

@@ -214,7 +214,7 @@ def _differences(ways: Sequence[Way], drawn: NDArray[np.float32]) -> dict[str, D
     found = {}
     for name in values[0]:
         first, second = (float(one[name][0]) for one in values)
-        between = interval(draws[0][name] - draws[1][name])
+        between = interval(draws[0][name] - draws[1][name], first - second, -1.0)
         found[name] = Difference(
             first, second, first - second, between.low if between else None, between.high if between else None
         )

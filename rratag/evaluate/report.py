@@ -162,7 +162,9 @@ def _intervals(scores: NDArray[np.floating], truth: NDArray[np.bool_], groups: S
     drawn = None if groups is None else weights(groups, scores.size)
     if drawn is None or not len(drawn):
         return {}
-    found = {name: interval(values) for name, values in weighted_figures(scores, truth, drawn).items()}
+    once = weighted_figures(scores, truth, np.ones((1, len(truth)), np.float32))
+    draws = weighted_figures(scores, truth, drawn)
+    found = {name: interval(values, float(once[name][0])) for name, values in draws.items()}
     return {"intervals": {name: both for name, both in found.items() if both}, "num_draws": len(drawn)}
 
 

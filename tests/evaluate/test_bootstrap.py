@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rratag.evaluate.bootstrap import DRAWS, FEWER_DRAWS, MANY, interval, weights
+from rratag.evaluate.report import evaluate_scores
 
 
 def test_groups_are_drawn_whole_and_as_many_as_there_are() -> None:
@@ -30,7 +31,7 @@ def test_interval_is_that_of_theory() -> None:
     """The mean of n coins: 1.96 standard errors to both sides."""
     right = np.random.default_rng(3).random(400) < 0.7
     drawn = weights([str(number) for number in range(400)])
-    found = interval(drawn @ right / drawn.sum(axis=1))
+    found = interval(drawn @ right / drawn.sum(axis=1), right.mean())
     assert found is not None
     half = 1.96 * np.sqrt(right.mean() * (1 - right.mean()) / 400)
     assert found.low == pytest.approx(right.mean() - half, abs=0.006)
@@ -40,7 +41,7 @@ def test_interval_is_that_of_theory() -> None:
 def test_videos_of_one_group_are_less_proof() -> None:
     right = np.repeat(np.random.default_rng(4).random(50) < 0.5, 8)
     alone, grouped = (
-        interval(drawn @ right / drawn.sum(axis=1))
+        interval(drawn @ right / drawn.sum(axis=1), right.mean())
         for drawn in (weights([str(place // size) for place in range(400)]) for size in (1, 8))
     )
     assert alone is not None
@@ -49,8 +50,33 @@ def test_videos_of_one_group_are_less_proof() -> None:
 
 
 def test_draws_without_the_figure_are_left_out() -> None:
-    found = interval(np.array([np.nan, 0.0, 1.0, 0.5, np.nan]))
+    found = interval(np.array([np.nan, 0.0, 1.0, 0.5, np.nan]), 0.5)
     assert found is not None
     assert (found.low, found.high) == (pytest.approx(0.025), pytest.approx(0.975))
-    assert interval(np.array([np.nan])) is None
-    assert interval(np.zeros(0)) is None
+    assert interval(np.array([np.nan]), 0.5) is None
+    assert interval(np.zeros(0), 0.5) is None
+
+
+def test_the_interval_holds_the_figure_though_draws_lie_above_it() -> None:
+    found = interval(np.array([0.3, 0.4, 0.5]), 0.2)
+    assert found is not None
+    assert (found.low, found.high) == (pytest.approx(0.105), pytest.approx(0.295))
+    for estimate, least, ends in ((0.05, 0.0, (0.0, 0.145)), (-0.95, -1.0, (-1.0, -0.855)), (0.96, 0.0, (0.865, 1.0))):
+        found = interval(np.array([0.3, 0.4, 0.5]), estimate, least)
+        assert found is not None
+        assert (found.low, found.high) == pytest.approx(ends)
+
+
+def test_average_precision_by_chance_lies_within_its_interval() -> None:
+    rng = np.random.default_rng(5)
+    scores, truth = rng.random((300, 10)), np.eye(10, dtype=bool)[rng.integers(10, size=300)]
+    found = evaluate_scores(
+        scores,
+        None,
+        np.zeros((300, 0, 10)),
+        truth,
+        [str(number) for number in range(10)],
+        groups=[str(n) for n in range(300)],
+    )
+    between = found.intervals["mean_average_precision"]
+    assert between.low < found.ensemble.mean_average_precision < between.high
