@@ -29,7 +29,8 @@ def compare(
         list[str] | None,
         typer.Option(
             "--table",
-            help="losses (Table 3), glimpses, variants (Table 4) or baselines (Table 6); repeatable, all by default.",
+            help="losses (Table 3), glimpses, variants (Table 4), baselines (Table 6) or controls (a few rows of these"
+            " that say what helps); repeatable, all by default.",
             show_default=False,
         ),
     ] = None,

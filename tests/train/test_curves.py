@@ -60,7 +60,7 @@ def test_glimpses_are_drawn_in_order_and_each_with_its_own_accuracy() -> None:
     ]
     drawn = figures(found, ["glimpses"])
     assert sorted(drawn) == ["each-glimpse-validation.svg", "each-glimpse.svg", "glimpses.svg"]
-    in_order = ["RRA, 1 glimpses", "RRA, 2 glimpses", "RRA, 3 glimpses", BASE.name, "RRA, 5 glimpses"]
+    in_order = ["RRA, 1 glimpse", "RRA, 2 glimpses", "RRA, 3 glimpses", BASE.name, "RRA, 5 glimpses"]
     assert list(curves_in(drawn["glimpses.svg"])) == in_order
     for place, name in enumerate(names):
         assert values(drawn["glimpses.svg"], name) == pytest.approx([place, 0], abs=0.02)

@@ -64,7 +64,21 @@ def test_the_tables_are_the_papers() -> None:
 
 def test_a_row_of_several_tables_is_trained_once() -> None:
     names = [one.name for one in distinct(list(TABLES))]
-    assert len(names) == len(set(names)) == sum(len(one) for one in TABLES.values()) - 3
+    trainings = {(one.loss, *sorted(one.head.items())) for table in TABLES.values() for one in table}
+    assert len(names) == len(set(names)) == len(trainings)
+
+
+def test_the_controls_are_rows_of_the_papers_tables() -> None:
+    papers = [one for name in ("losses", "glimpses", "variants", "baselines") for one in TABLES[name]]
+    assert [one for one in TABLES["controls"] if one not in papers] == []
+    heads = [{"kind": "rra", **one.head} for one in TABLES["controls"]]
+    for wanted in (
+        {"kind": "mean"},
+        {"kind": "rra", "num_glimpses": 1},
+        {"kind": "rra", "num_glimpses": 4, "reduction": "zero"},
+        {"kind": "parallel", "num_glimpses": 4},
+    ):
+        assert wanted in heads
 
 
 # --- runs ---
